@@ -1,0 +1,230 @@
+"""The daemon: wires the layers together, listens, and ends in good order.
+
+SIGINT (Ctrl-C) and `stop-runner` drain requests and stop the engines. SIGTERM and `restart-runner`
+drain and leave containers running: the next daemon of the same home adopts them by their labels.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import logging.handlers
+import math
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+import uvicorn
+
+from runner.api.app import application
+from runner.api.services import Services
+from runner.configuration import Configuration
+from runner.daemonlock import become_only_daemon
+from runner.dockerhost import DockerHost
+from runner.errors import AlreadyRunning, Unavailable
+from runner.gateway.protocol import protocol_class
+from runner.hardware.host import host_facts
+from runner.installs.installer import Installer
+from runner.launch.base import Launcher, LauncherKind
+from runner.launch.docker import DockerLauncher
+from runner.launch.process import ProcessLauncher
+from runner.models.store import ModelStore
+from runner.scheduler.loop import InstanceLoop
+from runner.scheduler.planning import Planner
+from runner.state import State
+
+log = logging.getLogger("runner")
+
+LOG_BYTES = 10 * 1024 * 1024
+BACKLOG = 2048
+KEEP_ALIVE_S = 75
+
+
+class Server(uvicorn.Server):
+    """Uvicorn's server, whose end says what becomes of the engines."""
+
+    def __init__(self, config: uvicorn.Config, at_end: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._at_end = at_end
+        self.leave_engines = False
+        self.ending = asyncio.Event()
+
+    async def on_tick(self, counter: int) -> bool:
+        """Tells those who wait or would go on for ever, such as followed logs, of the end."""
+        ends = await super().on_tick(counter)
+        if ends:
+            self.ending.set()
+            self._at_end()
+        return ends
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Signals only set flags; a second Ctrl-C stops waiting for requests."""
+        if self.should_exit and sig == signal.SIGINT:
+            self.force_exit = True
+        self.end(leave_engines=sig == signal.SIGTERM)
+
+    def end(self, leave_engines: bool) -> None:
+        self.leave_engines = leave_engines
+        self.should_exit = True
+
+
+def serve(configuration: Configuration, listening: Callable[[], None]) -> None:
+    """Runs until it is told to end; calls `listening` once it has its port.
+
+    Raises AlreadyRunning, Unavailable, SchemaTooNew.
+    """
+    home = configuration.home
+    home.prepare()
+    become_only_daemon(home)
+    _refuse_newer_state(configuration)
+    with _listening(configuration) as listeners:
+        listening()
+        _log_to(home.log_file, configuration.settings.log_level)
+        _run(_serve(configuration, listeners))
+
+
+def _refuse_newer_state(configuration: Configuration) -> None:
+    """At the start, not at the first request; raises SchemaTooNew."""
+    State(configuration.home.state_file).installs()
+    _store(configuration).list()
+
+
+async def _serve(configuration: Configuration, listeners: list[socket.socket]) -> None:
+    settings = configuration.settings
+    docker = DockerHost()
+    instances = _instance_loop(configuration, docker)
+    state = State(configuration.home.state_file)
+    protocol = protocol_class(instances, settings)
+    server = Server(
+        uvicorn.Config(
+            app=_not_yet,
+            http=protocol,
+            lifespan="off",
+            ws="none",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            backlog=BACKLOG,
+            timeout_keep_alive=KEEP_ALIVE_S,
+            timeout_graceful_shutdown=math.ceil(settings.drain_timeout),
+        ),
+        at_end=instances.refuse_new,
+    )
+    server.config.app = application(
+        Services(
+            configuration=configuration,
+            store=_store(configuration),
+            state=state,
+            docker=docker,
+            installer=Installer(docker, state, settings, configuration.home.identity),
+            instances=instances,
+            stop=server.end,
+            ending=server.ending,
+            started_at=time.time(),
+        )
+    )
+    await instances.adopt()
+    home = configuration.home
+    log.info("listening on http://%s:%d and %s", settings.host, settings.port, home.socket)
+    await server.serve(sockets=listeners)
+    protocol.gateway.close()
+    log.info("ending: engines are %s", "left running" if server.leave_engines else "stopped")
+    await instances.close(leave_running=server.leave_engines, drain_timeout=settings.drain_timeout)
+
+
+async def _not_yet(scope: object, receive: object, send: object) -> None:
+    """Holds the place of the application, which itself needs the server to end it."""
+
+
+def _instance_loop(configuration: Configuration, docker: DockerHost) -> InstanceLoop:
+    home, settings = configuration.home, configuration.settings
+    launchers: dict[LauncherKind, Launcher] = {
+        LauncherKind.DOCKER: DockerLauncher(docker, home.identity),
+        LauncherKind.PROCESS: ProcessLauncher(),
+    }
+    planner = Planner(
+        home=home,
+        settings=settings,
+        store=_store(configuration),
+        state=State(home.state_file),
+        host=host_facts(),
+    )
+    return InstanceLoop(planner, launchers, load_timeout=settings.load_timeout)
+
+
+def _store(configuration: Configuration) -> ModelStore:
+    settings = configuration.settings
+    return ModelStore(
+        configuration.home.store,
+        default_organisation=settings.default_organisation,
+    )
+
+
+def _run(main: Coroutine[object, object, None]) -> None:
+    if sys.platform == "win32":
+        asyncio.run(main)
+        return
+    import uvloop
+
+    uvloop.run(main)
+
+
+@contextmanager
+def _listening(configuration: Configuration) -> Iterator[list[socket.socket]]:
+    """The loopback port and the Unix socket, both taken before anything else begins."""
+    settings, path = configuration.settings, configuration.home.socket
+    with _tcp_listener(settings.host, settings.port) as tcp, _unix_listener(path) as unix:
+        try:
+            yield [tcp, unix]
+        finally:
+            path.unlink(missing_ok=True)
+
+
+def _unix_listener(path: Path) -> socket.socket:
+    """Its owner alone may connect. A file left by a daemon that was killed is in nobody's use."""
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    before = os.umask(0o177)
+    try:
+        path.unlink(missing_ok=True)
+        listener.bind(str(path))
+    except OSError as error:
+        listener.close()
+        raise Unavailable(f"can't listen on {path}: {error.strerror}") from error
+    finally:
+        os.umask(before)
+    return listener
+
+
+def _tcp_listener(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        raise AlreadyRunning(
+            f"port {port} on {host} is taken by another program",
+            hint="set RUNNER_PORT to a free port, or end that program",
+        ) from error
+    return listener
+
+
+def _log_to(file: Path, level: str) -> None:
+    """To the home's log file, and to the terminal where there is one."""
+    rotating = logging.handlers.RotatingFileHandler(file, maxBytes=LOG_BYTES, backupCount=2)
+    handlers: list[logging.Handler] = [rotating]
+    if sys.stderr.isatty():
+        handlers.append(logging.StreamHandler())
+    logging.basicConfig(
+        level=level.upper(),
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+        handlers=handlers,
+        force=True,
+    )

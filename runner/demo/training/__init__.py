@@ -1,0 +1,1 @@
+"""How the demo model is made; needs the extra `train`. Entry point: `runner.demo.train`."""

@@ -1,0 +1,173 @@
+"""Builds an engine image from its shipped Dockerfile with Buildx, telling each step it takes."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from textwrap import shorten
+from urllib.request import getproxies
+
+from runner.errors import BuildFailed, Unavailable, Unsupported
+from runner.settings import Settings
+
+LOG_TAIL = 20
+
+Report = Callable[[str], None]
+"""Told one line at a time what is being done."""
+
+_STEP = re.compile(r"^#\d+ (?P<step>\[[^\]]*\d+/\d+\] .*)$")
+_NOISE = re.compile(r"^#\d+ (?:[\d.]+ )?(?P<text>.*)$")
+_COMPILING = re.compile(r"^#\d+ [\d.]+ (?P<text>\[\s*(?P<done>\d+)/(?P<total>\d+)\] .*)$")
+_TENTHS = 10
+_STEP_WIDTH = 100
+_CANCEL_POLL_S = 0.2
+
+
+def build(
+    folder: Path,
+    tag: str,
+    settings: Settings,
+    docker_url: str,
+    report: Report,
+    cancelled: threading.Event,
+) -> None:
+    """Leaves the image under `tag`, unless `cancelled` is set before it is done.
+
+    Raises Unsupported without Buildx, BuildFailed with its log, Unavailable when cancelled.
+    """
+    _need_buildx(docker_url)
+    command = ["docker", "--host", docker_url, *build_arguments(folder, tag, settings)]
+    last: deque[str] = deque(maxlen=LOG_TAIL)
+    with subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+    ) as process:
+        assert process.stdout is not None
+        done = threading.Event()
+        watch = threading.Thread(target=_end_when, args=(cancelled, done, process))
+        watch.start()
+        for step in steps(_kept(process.stdout, last)):
+            report(step)
+        done.set()
+        watch.join()
+    if cancelled.is_set():
+        raise Unavailable("the build was given up", hint="a second try keeps the finished steps")
+    if process.returncode != 0:
+        raise _failure(folder, last)
+
+
+def _end_when(
+    cancelled: threading.Event, done: threading.Event, process: subprocess.Popen[str]
+) -> None:
+    """Ends a build that nobody waits for: Docker's client passes the signal on to BuildKit."""
+    while not done.wait(_CANCEL_POLL_S):
+        if cancelled.is_set():
+            process.terminate()
+            return
+
+
+def build_arguments(folder: Path, tag: str, settings: Settings) -> list[str]:
+    """Everything after `docker`; proxies and the private CA go in as the settings say."""
+    arguments = ["buildx", "build", "--load", "--progress", "plain", "--tag", tag]
+    for name, value in _proxies(settings).items():
+        arguments += ["--build-arg", f"{name}={value}"]
+    if settings.ca_file is not None:
+        arguments += ["--secret", f"id=ca,src={settings.ca_file}"]
+    for name, file in sorted(settings.build_secrets.items()):
+        arguments += ["--secret", f"id={name},src={file}"]
+    for name, source in sorted(settings.build_contexts.items()):
+        arguments += ["--build-context", f"{name}={source}"]
+    return [*arguments, str(folder)]
+
+
+def steps(lines: Iterator[str]) -> Iterator[str]:
+    """What a person wants to see of BuildKit's plain log: each step once, long ones in tenths."""
+    seen: set[str] = set()
+    tenth = 0
+    for line in lines:
+        if (step := _STEP.match(line)) and step["step"] not in seen:
+            seen.add(step["step"])
+            tenth = 0
+            yield _shortened(step["step"])
+        elif compiling := _COMPILING.match(line):
+            done, total = int(compiling["done"]), int(compiling["total"])
+            if total and done * _TENTHS // total > tenth:
+                tenth = done * _TENTHS // total
+                yield f"compiled {done} of {total}"
+
+
+def _shortened(step: str) -> str:
+    """One line of a terminal: a RUN may hold a whole script."""
+    return shorten(step, _STEP_WIDTH, placeholder=" …")
+
+
+def _kept(lines: Iterator[str], last: deque[str]) -> Iterator[str]:
+    for line in lines:
+        text = line.rstrip()
+        if text:
+            last.append(text)
+        yield text
+
+
+def _proxies(settings: Settings) -> Mapping[str, str]:
+    proxy = settings.proxy
+    here = getproxies()
+    named = {
+        "HTTP_PROXY": proxy.http or here.get("http", ""),
+        "HTTPS_PROXY": proxy.https or here.get("https", ""),
+        "NO_PROXY": proxy.no_proxy or here.get("no", ""),
+    }
+    return {name: value for name, value in named.items() if value}
+
+
+def _need_buildx(docker_url: str) -> None:
+    try:
+        found = subprocess.run(
+            ["docker", "--host", docker_url, "buildx", "version"],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            check=False,
+        )
+    except FileNotFoundError:
+        raise _no_buildx("the `docker` command is missing") from None
+    if found.returncode != 0:
+        raise _no_buildx("Docker has no Buildx")
+
+
+def _no_buildx(what: str) -> Unsupported:
+    return Unsupported(
+        f"engine images are built with Buildx, and {what}",
+        hint="install Docker's buildx plugin (package docker-buildx-plugin or docker-buildx), "
+        "or set `image_registry` to pull ready images",
+    )
+
+
+def _failure(folder: Path, last: Sequence[str]) -> BuildFailed:
+    lines = tuple(_said(line) for line in last)
+    return BuildFailed(
+        f"the image in {folder} did not build", hint=_build_hint("\n".join(lines)), log=lines
+    )
+
+
+def _said(line: str) -> str:
+    found = _NOISE.match(line)
+    return found["text"] if found else line
+
+
+def _build_hint(log: str) -> str:
+    if "no space left" in log:
+        return "the disk is full: `docker system df` shows what takes the space"
+    if "failed to resolve source metadata" in log or "failed to do request" in log:
+        return (
+            "the base image could not be pulled: check the network and `proxy`, or name another "
+            "base with the setting `build_contexts`, then `runner restart-runner`"
+        )
+    return "the last lines above say what went wrong; a second try keeps the finished steps"

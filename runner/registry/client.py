@@ -1,0 +1,277 @@
+"""A registry's verbs: manifests and blobs. Sync; one object per registry host."""
+
+from __future__ import annotations
+
+import io
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+from urllib.parse import quote, urlsplit
+
+from runner.errors import CorruptTransfer, ModelNotFound, RegistryError
+from runner.registry.digest import PREFIX, digest_of, is_digest
+from runner.registry.media import DOCKER_INDEX, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST
+from runner.registry.reference import DOCKER_HUB, DOCKER_HUB_API, Reference
+
+if TYPE_CHECKING:
+    import requests
+    from oras.container import Container
+
+    from runner.settings import Settings
+
+ACCEPTED_MANIFESTS = ", ".join((OCI_MANIFEST, OCI_INDEX, DOCKER_MANIFEST, DOCKER_INDEX))
+MAX_MANIFEST = 4 * 1024 * 1024
+MAX_STALLS = 3
+_OK, _CREATED, _ACCEPTED, _PARTIAL, _NOT_FOUND = 200, 201, 202, 206, 404
+
+Report = Callable[[int], None]
+"""Told how many bytes of a blob have passed so far."""
+
+
+@dataclass(frozen=True, slots=True)
+class RawManifest:
+    """A manifest as the registry keeps it; `digest` is that of `content`."""
+
+    content: bytes
+    media_type: str
+    digest: str
+
+
+class RegistryClient:
+    """Talks to one registry, over http where it is local or listed as insecure, else https.
+
+    Safe to share between threads. Raises RegistryError, RegistryUnauthorized, CorruptTransfer,
+    ModelNotFound, and ShuttingDown once `cancelled` is set.
+    """
+
+    def __init__(
+        self, registry: str, settings: Settings, *, cancelled: threading.Event | None = None
+    ) -> None:
+        from runner.registry.session import RegistrySession
+
+        api_host = DOCKER_HUB_API if registry == DOCKER_HUB else registry
+        self.registry = registry
+        self._api_host = api_host
+        self._session = RegistrySession(registry, api_host, settings, cancelled)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._session.session.close()
+
+    def get_manifest(self, reference: Reference) -> RawManifest:
+        """The manifest's own bytes, whose digest is checked against every digest announced."""
+        from runner.registry.session import read_capped
+
+        response = self._session.request(
+            "GET", self._manifest_url(reference), headers={"Accept": ACCEPTED_MANIFESTS}
+        )
+        if response.status_code == _NOT_FOUND:
+            response.close()
+            raise ModelNotFound(
+                f"{reference.short} is not at {self.registry}",
+                hint="check the name and tag",
+            )
+        self._session.raise_for(response, f"asked for {reference.short}", reference.repository)
+        content = self._read(response, lambda: read_capped(response, MAX_MANIFEST + 1))
+        if len(content) > MAX_MANIFEST:
+            raise RegistryError(f"the manifest of {reference.short} is larger than 4 MiB")
+        media_type = response.headers.get("Content-Type", "").partition(";")[0].strip()
+        if media_type == "text/html" or content.lstrip()[:1] == b"<":
+            raise RegistryError(
+                f"{self.registry} answered with a web page instead of a manifest",
+                hint="a proxy or login page may stand between: check the registry's name",
+            )
+        digest = digest_of(content)
+        for announced in (reference.digest, response.headers.get("Docker-Content-Digest", "")):
+            if announced.startswith(PREFIX) and announced != digest:
+                raise CorruptTransfer(
+                    f"the manifest of {reference.short} is {digest}, announced was {announced}",
+                    hint="try again",
+                )
+        return RawManifest(content, media_type, digest)
+
+    def put_manifest(self, reference: Reference, content: bytes, media_type: str) -> str:
+        """Stores a manifest under the reference's tag, else its digest; returns its digest."""
+        response = self._session.request(
+            "PUT",
+            self._manifest_url(reference),
+            body=content,
+            headers={"Content-Type": media_type},
+            push=True,
+        )
+        with response:
+            self._session.raise_for(response, f"given {reference.short}", reference.repository)
+            digest = digest_of(content)
+            announced = response.headers.get("Docker-Content-Digest", digest)
+        if announced != digest:
+            raise CorruptTransfer(f"{self.registry} kept {announced} instead of {digest}")
+        return digest
+
+    def has_blob(self, repository: str, digest: str, *, push: bool = False) -> bool:
+        """Whether the repository holds a blob; `push` asks with a token that may also write."""
+        with self._session.request("HEAD", self._blob_url(repository, digest), push=push) as answer:
+            if answer.status_code == _NOT_FOUND:
+                return False
+            self._session.raise_for(answer, f"asked for {digest}", repository)
+            return answer.status_code == _OK
+
+    def blob(self, repository: str, digest: str) -> Iterator[bytes]:
+        """A blob's bytes in order, unchecked. A broken connection is taken up where it broke,
+        and given up after three attempts that brought nothing new."""
+        offset = stalls = 0
+        while True:
+            started = offset
+            try:
+                for chunk in self._blob_from(repository, digest, offset):
+                    offset += len(chunk)
+                    yield chunk
+                return
+            except _Interrupted as interruption:
+                stalls = 0 if offset > started else stalls + 1
+                if stalls >= MAX_STALLS:
+                    raise self._session.unreachable(interruption.cause) from interruption.cause
+            self._session.pause(stalls)
+
+    def upload_blob(self, repository: str, path: Path, digest: str, report: Report) -> bool:
+        """Streams a file into the repository; False where the blob was there already."""
+        if self.has_blob(repository, digest, push=True):
+            return False
+        for attempt in range(MAX_STALLS):
+            try:
+                self._upload(repository, path, digest, report)
+                return True
+            except _Interrupted as interruption:
+                if attempt == MAX_STALLS - 1:
+                    raise self._session.unreachable(interruption.cause) from interruption.cause
+            self._session.pause(attempt)
+        raise AssertionError("the last attempt returns or raises")
+
+    def _blob_from(self, repository: str, digest: str, offset: int) -> Iterator[bytes]:
+        from runner.registry.session import BLOCK
+
+        headers = {"Accept-Encoding": "identity"}
+        if offset:
+            headers["Range"] = f"bytes={offset}-"
+        response = self._session.request("GET", self._blob_url(repository, digest), headers=headers)
+        if response.status_code == _NOT_FOUND:
+            response.close()
+            raise RegistryError(
+                f"{self.registry} has no blob {digest} in {repository}",
+                hint="the model was pushed incompletely: push it again",
+            )
+        self._session.raise_for(response, f"asked for {digest}", repository)
+        skip = 0 if _continues(response, offset) else offset
+        with response:
+            for chunk in self._chunks(response, BLOCK):
+                if skip < len(chunk):
+                    yield chunk[skip:]
+                skip = max(0, skip - len(chunk))
+
+    def _chunks(self, response: requests.Response, size: int) -> Iterator[bytes]:
+        import requests
+
+        try:
+            yield from response.iter_content(size)
+        except requests.RequestException as error:
+            raise _Interrupted(error) from error
+
+    def _read(self, response: requests.Response, read: Callable[[], bytes]) -> bytes:
+        import requests
+
+        try:
+            return read()
+        except requests.RequestException as error:
+            response.close()
+            raise self._session.unreachable(error) from error
+
+    def _upload(self, repository: str, path: Path, digest: str, report: Report) -> None:
+        container = self._container(repository)
+        start = self._session.request(
+            "POST",
+            self._url(container.upload_blob_url()),
+            headers={"Content-Length": "0"},
+            push=True,
+        )
+        with start:
+            self._session.raise_for(start, f"asked for an upload to {repository}", repository)
+            location = self._session._get_location(start, container)
+        if start.status_code != _ACCEPTED or not location:
+            raise RegistryError(f"{self.registry} opened no upload for {repository}")
+        separator = "&" if urlsplit(location).query else "?"
+        url = f"{location}{separator}digest={quote(digest, safe='')}"
+        with _Reported(path, report) as body, self._put(url, body) as response:
+            self._session.raise_for(response, f"given {digest}", repository)
+            if response.status_code != _CREATED:
+                raise RegistryError(f"{self.registry} did not keep {digest}")
+
+    def _put(self, url: str, body: _Reported) -> requests.Response:
+        import requests
+
+        try:
+            return self._session.request(
+                "PUT",
+                url,
+                body=body,
+                headers={"Content-Type": "application/octet-stream"},
+                push=True,
+            )
+        except RegistryError as error:
+            if isinstance(error.__cause__, requests.ConnectionError | requests.Timeout):
+                raise _Interrupted(error.__cause__) from error
+            raise
+
+    def _container(self, repository: str) -> Container:
+        from oras.container import Container
+
+        container = Container("x", registry=self._api_host)
+        container.namespace, container.repository = "", repository  # its own parser errs on ports
+        return container
+
+    def _manifest_url(self, reference: Reference) -> str:
+        container = self._container(reference.repository)
+        return self._url(container.manifest_url(reference.digest or reference.tag))
+
+    def _blob_url(self, repository: str, digest: str) -> str:
+        if not is_digest(digest):
+            raise RegistryError(f"{digest!r} is not a digest")
+        return self._url(self._container(repository).get_blob_url(digest))
+
+    def _url(self, without_scheme: str) -> str:
+        return f"{self._session.prefix}://{without_scheme}"
+
+
+class _Interrupted(Exception):
+    """A connection that broke while a body was passing: worth another attempt."""
+
+    def __init__(self, cause: Exception) -> None:
+        super().__init__(str(cause))
+        self.cause = cause
+
+
+class _Reported(io.FileIO):
+    """A file that tells how far it has been read."""
+
+    def __init__(self, path: Path, report: Report) -> None:
+        super().__init__(path, "rb")
+        self._report = report
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        content = super().read(-1 if size is None else size) or b""
+        self._report(self.tell())
+        return content
+
+
+def _continues(response: requests.Response, offset: int) -> bool:
+    """Whether a body begins at `offset`; one that does not is read from its beginning."""
+    if response.status_code != _PARTIAL:
+        return False
+    if response.headers.get("Content-Range", "").startswith(f"bytes {offset}-"):
+        return True
+    raise RegistryError("the registry answered with another range than was asked for")

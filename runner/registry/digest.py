@@ -1,0 +1,27 @@
+"""Digests: `sha256:` and 64 lower-case hex digits, the name of any content."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+
+PREFIX = "sha256:"
+_DIGEST = re.compile(rf"{PREFIX}[0-9a-f]{{64}}", re.ASCII)
+
+
+def is_digest(text: str) -> bool:
+    return _DIGEST.fullmatch(text) is not None
+
+
+def digest_of(content: bytes) -> str:
+    return digest_from(hashlib.sha256(content).hexdigest())
+
+
+def digest_from(digits: str) -> str:
+    """The digest of these hex digits, for content that is hashed piece by piece."""
+    return PREFIX + digits
+
+
+def hex_of(digest: str) -> str:
+    """A digest's digits alone, such as files are named by."""
+    return digest.removeprefix(PREFIX)

@@ -1,0 +1,99 @@
+"""A live instance as the loop sees it: its parts, its end, and a request's hold on it."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from runner.engines.base import Endpoint, Engine
+from runner.errors import EngineFailed, RunnerError
+from runner.launch.base import Exit, Identity, Launcher, LauncherKind
+from runner.scheduler.core import Phase
+
+FAILURE_WAIT_S = 3.0
+"""How long a request whose connection broke waits to learn how its engine ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceStatus:
+    """One instance as `ps` shows it. Times are seconds since the epoch."""
+
+    identity: Identity
+    phase: Phase
+    users: int
+    launcher: LauncherKind
+    started_at: float
+    last_used: float
+
+
+@dataclass(slots=True, eq=False)
+class Live:
+    """`launched` is set once the launcher's start has returned or failed, `ended` at the end."""
+
+    identity: Identity
+    engine: Engine
+    launcher: Launcher
+    endpoint: Endpoint | None = None
+    started_at: float = field(default_factory=time.time)
+    last_used: float = field(default_factory=time.time)
+    launched: asyncio.Event = field(default_factory=asyncio.Event)
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
+    error: RunnerError | None = None
+
+    @property
+    def name(self) -> str:
+        return self.identity.instance
+
+    def status(self, phase: Phase, users: int) -> InstanceStatus:
+        return InstanceStatus(
+            self.identity, phase, users, self.launcher.kind, self.started_at, self.last_used
+        )
+
+    async def failure(self) -> RunnerError:
+        """Why a connection to it broke."""
+        try:
+            async with asyncio.timeout(FAILURE_WAIT_S):
+                await self.ended.wait()
+        except TimeoutError:
+            return EngineFailed(
+                f"{self.engine.name} closed the connection without an answer",
+                hint=f"see `runner logs {self.identity.reference}`",
+            )
+        return self.error or EngineFailed(f"{self.engine.name} was stopped")
+
+    def death(self, ended: Exit, lines: Sequence[str]) -> EngineFailed:
+        """An end that nobody asked for, with the engine's last words and the next step."""
+        name = self.engine.name
+        if ended.out_of_memory:
+            hint = f"set backends.{name}.context_size to a smaller number"
+            return EngineFailed(f"{name} ran out of memory", hint=hint, log=lines)
+        if ended.code == -signal.SIGKILL:
+            hint = (
+                f"mostly for want of memory: set backends.{name}.context_size to a smaller number"
+            )
+            return EngineFailed(f"{name} was killed", hint=hint, log=lines)
+        hint = self.engine.hint(lines) or "see `runner logs`"
+        return EngineFailed(f"{name} ended with status {ended.code}", hint=hint, log=lines)
+
+
+class Held:
+    """A lease: one user of one instance, until released."""
+
+    __slots__ = ("_live", "_release", "endpoint", "engine")
+
+    def __init__(self, live: Live, endpoint: Endpoint, release: Callable[[Live], None]) -> None:
+        self._live = live
+        self._release: Callable[[Live], None] | None = release
+        self.endpoint = endpoint
+        self.engine = live.identity.engine
+
+    def release(self) -> None:
+        release, self._release = self._release, None
+        if release is not None:
+            release(self._live)
+
+    async def failure(self) -> RunnerError:
+        return await self._live.failure()

@@ -1,0 +1,214 @@
+"""The commands as a person sees them; a daemon starts only where one is needed."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import select
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from runner.demo import gguf_path, questions
+from runner.errors import RunnerError
+from tests.support.program import DEADLINE_S, runner, succeed
+
+MODEL = "localhost:5000/demo:1"
+FIRST, SECOND = questions()[:2]
+
+
+@pytest.fixture
+def stopped_at_the_end(home: Path) -> Iterator[Path]:
+    yield home
+    succeed("stop-runner")
+
+
+@pytest.mark.parametrize("command", ["ps", "ls", "unload --all", "logs", "config", "version"])
+def test_quick_commands_never_start_the_daemon(home: Path, command: str) -> None:
+    assert runner(*command.split()).returncode == 0
+    assert not (home / "run" / "runner.sock").exists()
+
+
+def test_status_says_that_nothing_runs_and_exits_with_1(home: Path) -> None:
+    done = runner("status")
+    assert done.returncode == 1
+    assert "not running" in done.stdout
+    assert json.loads(succeed("status", "--json"))["running"] is False
+    assert not (home / "run" / "runner.sock").exists()
+
+
+def test_a_command_that_needs_the_daemon_starts_it_and_says_so(stopped_at_the_end: Path) -> None:
+    succeed("package", "--gguf", str(gguf_path()), MODEL)
+    done = runner("run", MODEL, FIRST.question)
+    assert done.stdout == f"{FIRST.answer}\n"
+    assert "started the runner's daemon in the background" in done.stderr
+    again = runner("run", MODEL, stdin=SECOND.question)
+    assert again.stdout == f"{SECOND.answer}\n"
+    assert "started" not in again.stderr
+    whole = json.loads(succeed("run", "--json", MODEL, FIRST.question))
+    assert whole["choices"][0]["message"]["content"] == FIRST.answer
+    assert MODEL in succeed("ps")
+    assert "1 model loaded, 1 in the store" in succeed("status")
+    assert "llama.cpp" in succeed("logs", MODEL)
+
+
+def test_a_chat_on_a_terminal_keeps_its_history(stopped_at_the_end: Path) -> None:
+    succeed("package", "--gguf", str(gguf_path()), MODEL)
+    screen = _on_a_terminal(["run", MODEL], [FIRST.question, SECOND.question, "/help", "/bye"])
+    assert FIRST.answer in screen
+    assert SECOND.answer in screen
+    assert "/clear" in screen
+
+
+def _on_a_terminal(arguments: list[str], lines: list[str]) -> str:
+    """Types lines, each at a prompt; what the screen showed, on one wide line per line."""
+    master, slave = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "runner", *arguments],
+        stdin=slave,
+        stdout=slave,
+        stderr=slave,
+        env={**os.environ, "TERM": "dumb", "COLUMNS": "400"},
+    )
+    os.close(slave)
+    screen = b""
+    for line in lines:
+        screen += _until_prompt(master)
+        os.write(master, line.encode() + b"\n")
+    process.wait(DEADLINE_S)
+    screen += _rest(master)
+    os.close(master)
+    return screen.decode().replace("\r\n", "\n")
+
+
+def _until_prompt(master: int) -> bytes:
+    seen = b""
+    while not seen.endswith(b"> "):
+        ready, _, _ = select.select([master], [], [], DEADLINE_S)
+        assert ready, f"no prompt came: {seen!r}"
+        seen += os.read(master, 4096)
+    return seen
+
+
+def _rest(master: int) -> bytes:
+    seen = b""
+    while select.select([master], [], [], 0)[0]:
+        try:
+            seen += os.read(master, 4096)
+        except OSError:
+            break
+    return seen
+
+
+def test_first_answer_leaves_nothing_running(home: Path) -> None:
+    done = runner("demo", "--run")
+    assert done.returncode == 0, done.stderr
+    first = next(known for known in questions() if known.question == "What is an engine?")
+    assert first.answer in done.stdout
+    assert "as a native process" in done.stdout
+    assert "What to try next:" in done.stdout
+    assert "ai/smollm2" in done.stdout
+    assert runner("status").returncode == 1
+
+
+def test_demo_lists_and_exports(home: Path) -> None:
+    listed = succeed("demo")
+    assert all(known.question in listed for known in questions())
+    target = home / "demo.gguf"
+    succeed("demo", "--export", str(target))
+    assert target.read_bytes() == gguf_path().read_bytes()
+    refused = runner("demo", "--export", "/nowhere/at/all.gguf")
+    assert refused.returncode == 2
+    assert refused.stderr.startswith("runner: can't write")
+
+
+def test_package_prints_the_digest_and_ls_shows_the_model(home: Path) -> None:
+    digest = succeed("package", "--gguf", str(gguf_path()), MODEL).strip()
+    assert digest.startswith("sha256:")
+    assert succeed("package", "--gguf", str(gguf_path()), MODEL).strip() == digest
+    (model,) = json.loads(succeed("ls", "--json"))
+    assert model["id"] == digest
+    assert model["config"]["format"] == "gguf"
+    header, row = succeed("ls").splitlines()
+    assert header.startswith("MODEL")
+    assert row.startswith(MODEL)
+
+
+def test_a_damaged_gguf_is_refused(home: Path) -> None:
+    damaged = home / "damaged.gguf"
+    damaged.write_bytes(gguf_path().read_bytes()[:100_000])
+    refused = runner("package", "--gguf", str(damaged), MODEL)
+    assert refused.returncode == 2
+    assert len(refused.stderr.splitlines()) == 1
+    assert "damaged.gguf" in refused.stderr
+    assert succeed("ls", "--json").strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "said"),
+    [
+        (["install-runner", "--backend", "lama.cpp"], 3, "did you mean llama.cpp?"),
+        (["install-runner", "--gpu", "cude"], 2, "did you mean cuda?"),
+        (["install-runner", "--backend", "vllm", "--gpu", "cuda"], 5, "llama.cpp"),
+        (["run", "Bad Name", "x"], 2, "runner: "),
+        (["pull", "localhost:1/nobody"], 9, "localhost:1"),
+        (["push", "localhost:1/nobody"], 3, "runner: "),
+        (["unload"], 2, "--all"),
+    ],
+)
+def test_errors_are_one_line_with_the_next_step(
+    stopped_at_the_end: Path, arguments: list[str], status: int, said: str
+) -> None:
+    succeed("start-runner")
+    done = runner(*arguments)
+    assert done.returncode == status, done.stderr
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("runner: ")
+    assert said in last
+    assert "Traceback" not in done.stderr
+
+
+def test_config_shows_origins_and_check_finds_faults(home: Path) -> None:
+    (home / "config.yaml").write_text("log_level: debug\n")
+    shown = succeed("config")
+    assert str(home / "config.yaml") in shown
+    assert "$RUNNER_PORT" in shown
+    assert json.loads(succeed("config", "--json"))["log_level"]["value"] == '"debug"'
+    assert "good" in succeed("config", "check")
+    bad = home / "bad.yaml"
+    bad.write_text("log_levl: debug\n")
+    refused = runner("config", "check", str(bad))
+    assert refused.returncode == 2
+    assert "did you mean log_level?" in refused.stderr
+
+
+def test_every_error_has_an_exit_status_of_its_own_kind() -> None:
+    def kinds(kind: type[RunnerError]) -> Iterator[type[RunnerError]]:
+        yield kind
+        for child in kind.__subclasses__():
+            yield from kinds(child)
+
+    for kind in kinds(RunnerError):
+        assert kind.exit_code > 0
+        assert 400 <= kind.status < 600
+    codes = [kind.code for kind in kinds(RunnerError) if kind.__module__ == "runner.errors"]
+    assert len(codes) == len(set(codes))
+
+
+def test_every_command_of_the_readme_exists() -> None:
+    import re
+
+    from tests.support.images import ROOT
+
+    text = (ROOT / "README.md").read_text()
+    blocks = "".join(re.findall(r"```sh\n(.*?)```", text, re.S))
+    told = set(re.findall(r"`runner ([a-z-]+)", text))
+    told |= set(re.findall(r"(?:^|; )runner ([a-z-]+)", blocks, re.M))
+    assert {"install-runner", "run", "unload"} <= told
+    listed = succeed("--help")
+    missing = {name for name in told if f"\n  {name} " not in listed}
+    assert not missing
