@@ -7,7 +7,7 @@ A variable nests with two underscores
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -38,6 +38,9 @@ NOT_SETTINGS = OTHERS | {
     *("RUNNER_REGISTRY_PORT", "RUNNER_BASE_IMAGE"),
 }
 """Variables with our prefix that are no settings; the last two are compose.yaml's."""
+
+HUB_VARIABLES = {"HF_ENDPOINT": "hub_endpoint", "MODELSCOPE_ENDPOINT": "modelscope_endpoint"}
+"""What the hubs' own tools read; our own variables go before them."""
 
 Origins = Mapping[tuple[str, ...], str]
 
@@ -81,10 +84,9 @@ def load(
     """Reads everything once; raises BadSettings naming the key and where it stands."""
     variables = os.environ if environment is None else environment
     home = home_from(variables)
-    named = variables.get("RUNNER_CONFIG")
-    file = Path(named).expanduser() if named else home.config_file
+    file, required = _settings_file(home, variables)
     layers = [
-        (str(file), read_file(file, required=bool(named))),
+        (str(file), read_file(file, required=required)),
         *((f"${name}", value) for name, value in read_environment(variables)),
         ("flag", {k: v for k, v in (flags or {}).items() if v is not None}),
     ]
@@ -94,6 +96,26 @@ def load(
         _merge(values, _by_engine(layer), origin, (), origins)
     home_origin = "$RUNNER_HOME" if variables.get("RUNNER_HOME") else "default"
     return Configuration(home, file, _validated(values, origins), origins, home_origin)
+
+
+def may_set(names: Collection[str], environment: Mapping[str, str] | None = None) -> bool:
+    """Whether the file or a variable speaks of any of these settings, so that `load` is worth
+    its time: it takes longer than all the rest of a short command."""
+    variables = os.environ if environment is None else environment
+    file, required = _settings_file(home_from(variables), variables)
+    if any(n.startswith(PREFIX) and n[len(PREFIX) :].lower() in names for n in variables):
+        return True
+    try:
+        text = file.read_bytes()
+    except OSError:
+        return required or file.exists()  # `load` says what is wrong with it
+    return any(name.encode() in text for name in names)
+
+
+def _settings_file(home: Home, variables: Mapping[str, str]) -> tuple[Path, bool]:
+    """Where the file is, and whether it must be there."""
+    named = variables.get("RUNNER_CONFIG")
+    return (Path(named).expanduser(), True) if named else (home.config_file, False)
 
 
 def read_file(file: Path, *, required: bool = True) -> dict[str, Any]:
@@ -123,7 +145,11 @@ def check_file(file: Path) -> None:
 
 
 def read_environment(variables: Mapping[str, str]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Each `RUNNER_*` variable as (its name, its value under nested keys), typed as YAML would."""
+    """The hubs' variables, then each `RUNNER_*` one, as (its name, its value under nested keys);
+    ours are typed as YAML would."""
+    for name, key in HUB_VARIABLES.items():
+        if variables.get(name):
+            yield name, {key: variables[name]}
     for name, text in sorted(variables.items()):
         if name.startswith(PREFIX) and name not in NOT_SETTINGS:
             value = _typed(name, text)

@@ -34,10 +34,10 @@ from runner.installs.installer import Installer
 from runner.launch.base import Launcher, LauncherKind
 from runner.launch.docker import DockerLauncher
 from runner.launch.process import ProcessLauncher
-from runner.models.store import ModelStore
 from runner.scheduler.loop import InstanceLoop
 from runner.scheduler.planning import Planner
 from runner.state import State
+from runner.store.store import store_of
 
 log = logging.getLogger("runner")
 
@@ -92,7 +92,7 @@ def serve(configuration: Configuration, listening: Callable[[], None]) -> None:
 def _refuse_newer_state(configuration: Configuration) -> None:
     """At the start, not at the first request; raises SchemaTooNew."""
     State(configuration.home.state_file).installs()
-    _store(configuration).list()
+    store_of(configuration).list()
 
 
 async def _serve(configuration: Configuration, listeners: list[socket.socket]) -> None:
@@ -119,7 +119,7 @@ async def _serve(configuration: Configuration, listeners: list[socket.socket]) -
     server.config.app = application(
         Services(
             configuration=configuration,
-            store=_store(configuration),
+            store=store_of(configuration),
             state=state,
             docker=docker,
             installer=Installer(docker, state, settings, configuration.home.identity),
@@ -151,19 +151,11 @@ def _instance_loop(configuration: Configuration, docker: DockerHost) -> Instance
     planner = Planner(
         home=home,
         settings=settings,
-        store=_store(configuration),
+        store=store_of(configuration),
         state=State(home.state_file),
         host=host_facts(),
     )
     return InstanceLoop(planner, launchers, load_timeout=settings.load_timeout)
-
-
-def _store(configuration: Configuration) -> ModelStore:
-    settings = configuration.settings
-    return ModelStore(
-        configuration.home.store,
-        default_organisation=settings.default_organisation,
-    )
 
 
 def _run(main: Coroutine[object, object, None]) -> None:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -59,13 +60,19 @@ class Settings(_Section):
     """All settings. Sizes are bytes, times seconds.
 
     `image_registry` is where engine images are pulled from, such as `registry.example/runner`;
-    empty: they are built from the shipped Dockerfiles.
+    empty: they are built from the shipped Dockerfiles. `models_path` is the folder of the model
+    store; none: the home's own. `allow_pickle` lets models be loaded whose weights may run code.
     """
 
     host: str = "127.0.0.1"
     port: int = Field(default=12434, ge=1, le=65535)
     log_level: str = "info"
+    models_path: WholePath | None = None
     default_organisation: str = "ai"
+    default_tag: str = "latest"
+    allow_pickle: bool = False
+    hub_endpoint: str = "https://huggingface.co"
+    modelscope_endpoint: str = "https://modelscope.cn"
     insecure_registries: tuple[str, ...] = ()
     ca_file: WholePath | None = None
     proxy: Proxy = Proxy()
@@ -85,6 +92,27 @@ class Settings(_Section):
         if host not in {"127.0.0.1", "::1", "localhost"}:
             raise ValueError("listens on loopback only until API keys exist: use 127.0.0.1")
         return host
+
+    @field_validator("default_organisation")
+    @classmethod
+    def _part_of_a_name(cls, organisation: str) -> str:
+        if not re.fullmatch(r"[a-z0-9]+(([._]|__|-+)[a-z0-9]+)*|", organisation, re.ASCII):
+            raise ValueError("lower-case letters and digits, joined by `.`, `_` or `-`")
+        return organisation
+
+    @field_validator("default_tag")
+    @classmethod
+    def _a_tag(cls, tag: str) -> str:
+        if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}", tag, re.ASCII):
+            raise ValueError("letters, digits, `_`, `.` and `-`, at most 128 characters")
+        return tag
+
+    @field_validator("hub_endpoint", "modelscope_endpoint")
+    @classmethod
+    def _an_address(cls, endpoint: str) -> str:
+        if not re.fullmatch(r"https?://[^\s/?#@]+(/[^\s?#]*)?", endpoint):
+            raise ValueError("write an address, such as https://huggingface.co")
+        return endpoint.rstrip("/")
 
     @field_validator("log_level")
     @classmethod

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from runner.configuration import Configuration, check_file, load
+from runner.configuration import Configuration, check_file, load, may_set
 from runner.errors import BadSettings
 
 
@@ -127,3 +127,33 @@ def test_an_engine_under_two_names_is_one(tmp_path: Path) -> None:
     found = _load(tmp_path, {"RUNNER_BACKENDS__LLAMA.CPP__PLACEMENT": "process"})
     backend = found.settings.backend("llama.cpp")
     assert (backend.context_size, backend.placement) == (2048, "process")
+
+
+def test_the_hubs_own_variables_count_but_ours_go_first(tmp_path: Path) -> None:
+    _write(tmp_path, "hub_endpoint: https://file.example\n")
+    variables = {"HF_ENDPOINT": "https://hf.example/", "MODELSCOPE_ENDPOINT": ""}
+    found = _load(tmp_path, variables)
+    assert found.settings.hub_endpoint == "https://hf.example"
+    assert found.settings.modelscope_endpoint == "https://modelscope.cn"
+    assert _origins(found)["hub_endpoint"] == "$HF_ENDPOINT"
+    found = _load(tmp_path, {**variables, "RUNNER_HUB_ENDPOINT": "https://own.example"})
+    assert _origins(found)["hub_endpoint"] == "$RUNNER_HUB_ENDPOINT"
+    with pytest.raises(BadSettings, match=r"hub_endpoint: write an address.*\$HF_ENDPOINT"):
+        _load(tmp_path, {"HF_ENDPOINT": "hf.example"})
+
+
+def test_tokens_are_never_shown(tmp_path: Path) -> None:
+    found = _load(tmp_path, {"HF_TOKEN": "hf_secret"})
+    assert "hf_secret" not in str(found) + str(list(found.rows()))
+
+
+def test_whether_a_setting_may_be_set_is_told_without_reading_all(tmp_path: Path) -> None:
+    """Wrong only in doubt, and then `load` says what holds."""
+    here = {"RUNNER_HOME": str(tmp_path)}
+    assert not may_set({"models_path"}, here)
+    assert may_set({"models_path"}, {**here, "RUNNER_MODELS_PATH": "/x"})
+    assert not may_set({"models_path"}, {**here, "RUNNER_PORT": "1001"})
+    _write(tmp_path, "port: 1001\n# models_path: /x\n")
+    assert may_set({"models_path"}, here)
+    assert not may_set({"default_tag"}, here)
+    assert may_set({"default_tag"}, {**here, "RUNNER_CONFIG": str(tmp_path / "nothing.yaml")})

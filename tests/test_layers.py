@@ -27,6 +27,10 @@ LAYERS = (
     "hardware",
     "dockerhost",
     "models",
+    "hubs",
+    "store",
+    "artifacts",
+    "weights",
     "registry",
     "state",
     "demo",
@@ -42,8 +46,10 @@ LAYERS = (
 
 READS_ENVIRONMENT = {
     "configuration.py",  # the one reader of settings
+    "hubs/credentials.py",  # tokens, which belong to the hubs
     "cli/background.py",  # which home, without loading all settings; the daemon's inheritance
     "launch/process.py",  # what native engines inherit
+    "registry/authfiles.py",  # DOCKER_CONFIG and REGISTRY_AUTH_FILE, other programs' own
     "dockerhost/host.py",  # DOCKER_HOST and the like, which belong to Docker
 }
 

@@ -10,7 +10,7 @@ from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
 
-from runner.api import engines, logs, models, openai, system
+from runner.api import archives, engines, logs, models, openai, system
 from runner.api.services import Services
 from runner.errors import InternalError, MethodNotAllowed, NotFound, RunnerError
 from runner.gateway.guard import GuardMiddleware
@@ -24,6 +24,7 @@ def application(services: Services) -> Starlette:
         routes=[
             *system.ROUTES,
             *logs.ROUTES,
+            *archives.ROUTES,
             *models.ROUTES,
             *engines.ROUTES,
             *openai.ROUTES,

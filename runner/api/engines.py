@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 
 from pydantic import Field
@@ -17,12 +17,17 @@ from runner.api.jobs import Line, Tell, in_own_thread, job
 from runner.api.services import Services, services
 from runner.engines.native import native_program
 from runner.engines.registered import ENGINES
-from runner.errors import ModelNotFound, RunnerError, Unavailable
+from runner.errors import BadReference, ModelNotFound, RunnerError, Unavailable
 from runner.installs.installer import Outcome
+from runner.launch.base import Identity
+from runner.models.naming import model_id
 from runner.names import accelerator, canonical_engine
+from runner.registry.digest import PREFIX
 from runner.scheduler.core import Phase
 from runner.scheduler.live import InstanceStatus
 from runner.state import Install
+from runner.store.store import ModelStore
+from runner.store.usage import disk_usage
 
 
 class InstallBackend(Body):
@@ -59,10 +64,10 @@ async def ps(request: Request) -> Response:
 async def df(request: Request) -> Response:
     here = services(request)
     images = await asyncio.to_thread(here.state.installs)
-    models = {model.id: model.size for model in here.store.list()}
+    usage = await in_own_thread(lambda: disk_usage(here.store))
     return JSONResponse(
         {
-            "models_disk_usage": sum(models.values()),
+            "models_disk_usage": usage.total,
             "default_backend_disk_usage": sum(install.size for install in images),
         }
     )
@@ -211,18 +216,47 @@ def _silent(line: Line) -> None:
 
 
 def _chosen(here: Services, body: Unload) -> list[str]:
-    """The instances that an unload names; models that are not here raise ModelNotFound."""
-    wanted = {here.store.get(name).id for name in body.models}
+    """The instances that an unload names; names that mean nothing here raise ModelNotFound."""
+    identities = [status.identity for status in here.instances.statuses()]
+    wanted = {named for name in body.models for named in _named(here.store, identities, name)}
     engine = canonical_engine(body.backend) if body.backend else None
     chosen = [
-        status.identity.instance
-        for status in here.instances.statuses()
-        if (body.everything or status.identity.model in wanted or (engine and not wanted))
-        and (engine is None or status.identity.engine == engine)
+        identity.instance
+        for identity in identities
+        if (body.everything or identity.instance in wanted or (engine and not body.models))
+        and (engine is None or identity.engine == engine)
     ]
-    if not chosen and wanted:
+    if not chosen and body.models:
         raise ModelNotFound("no such model is loaded", hint="see `runner ps`")
     return chosen
+
+
+def _named(store: ModelStore, identities: Sequence[Identity], name: str) -> set[str]:
+    """Instances by a name of their model, or by the one they were loaded under: that may have
+    been removed from the store since, or belong to another model there."""
+    loaded = {one.instance for one in identities if _is_called(store, one, name)}
+    try:
+        model = store.get(name).id
+    except (ModelNotFound, BadReference):
+        if loaded:
+            return loaded
+        raise
+    return loaded | {one.instance for one in identities if one.model == model}
+
+
+def _is_called(store: ModelStore, identity: Identity, name: str) -> bool:
+    if name == identity.instance:
+        return True
+    if digits := model_id(name):
+        return identity.model.removeprefix(PREFIX).startswith(digits)
+    return _long(store, name) == _long(store, identity.reference)
+
+
+def _long(store: ModelStore, name: str) -> str:
+    try:
+        return store.reference(name).long
+    except BadReference:
+        return name
 
 
 def _instances_of(here: Services, engine: str, variants: set[str]) -> list[str]:

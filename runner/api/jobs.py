@@ -25,6 +25,8 @@ Work = Callable[[Tell, threading.Event], Line]
 """Does the job: told lines go out at once, the returned one last; the event says: give up."""
 
 _END = None
+MAX_WAITING = 1000
+"""Lines kept for a client that reads slowly."""
 
 
 async def job(work: Work, ending: asyncio.Event) -> Response:
@@ -83,7 +85,7 @@ async def _run(
     loop = asyncio.get_running_loop()
 
     def tell(line: Line) -> None:
-        loop.call_soon_threadsafe(lines.put_nowait, line)
+        loop.call_soon_threadsafe(_put, lines, line)
 
     try:
         tell(await in_own_thread(lambda: work(tell, cancelled)))
@@ -95,6 +97,12 @@ async def _run(
         lines.put_nowait(InternalError())
     finally:
         loop.call_soon(lines.put_nowait, _END)
+
+
+def _put(lines: asyncio.Queue[Line | RunnerError | None], line: Line) -> None:
+    """A client that reads slowly misses progress, and never the result."""
+    if lines.qsize() < MAX_WAITING or line.get("type") != "progress":
+        lines.put_nowait(line)
 
 
 async def _told(

@@ -9,8 +9,8 @@ from starlette.routing import Route
 from runner.api.services import Services, services
 from runner.engines.registered import engine_named
 from runner.errors import ModelNotFound
-from runner.models.store import StoredModel
 from runner.names import canonical_engine
+from runner.store.store import StoredModel
 
 _PREFIXES = ("", "/engines", "/engines/{engine}")
 

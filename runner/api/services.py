@@ -11,9 +11,9 @@ from starlette.requests import Request
 from runner.configuration import Configuration
 from runner.dockerhost import DockerHost
 from runner.installs.installer import Installer
-from runner.models.store import ModelStore
 from runner.scheduler.loop import InstanceLoop
 from runner.state import State
+from runner.store.store import ModelStore
 
 
 @dataclass(frozen=True, slots=True)

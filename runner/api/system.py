@@ -19,6 +19,7 @@ from runner.engines.native import native_program
 from runner.engines.registered import ENGINES
 from runner.engines.selection import NATIVE_VARIANT
 from runner.launch.base import LauncherKind
+from runner.models.surroundings import all_around
 
 
 class Stop(Body):
@@ -32,7 +33,10 @@ async def root(request: Request) -> Response:
 
 
 async def version(request: Request) -> Response:
-    return JSONResponse({"version": __version__})
+    """Which daemon this is, and what it stands on, which commands compare with their own."""
+    here = services(request)
+    around = await asyncio.to_thread(all_around, here.store, here.configuration.settings)
+    return JSONResponse({"version": __version__, "surroundings": around})
 
 
 async def status(request: Request) -> Response:

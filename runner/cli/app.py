@@ -2,87 +2,147 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from collections.abc import Callable
+from typing import TextIO
 
 import typer
 
 from runner.cli import (
+    check,
     config,
     demo,
+    df,
+    export_models,
+    import_models,
+    inspect_model,
     install_runner,
+    login,
     logs,
     ls,
     package,
+    prune,
     ps,
     pull,
+    purge,
     push,
     restart_runner,
     rm,
     run_model,
+    search,
     serve,
     status,
     stop_runner,
+    tag,
     uninstall_runner,
     unload,
     version,
 )
+from runner.cli.next_step import unusable, with_next_step
 from runner.cli.output import fail
-from runner.errors import RunnerError, Unavailable
+from runner.cli.sections import Sections
+from runner.errors import RunnerError
 
 INTERRUPTED = 130
+CLOSED_PIPE = 141
+"""As a shell tells of programs that SIGPIPE ended: nobody reads on, the output is not whole."""
 
 # Plain help: rendering it with rich would take longer than the rest of the program.
 app = typer.Typer(
     name="runner",
     help="Runs local AI models: engines in containers, models as OCI artifacts, one endpoint.",
+    cls=Sections,
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-app.command("install-runner")(install_runner.install_runner)
-app.command("uninstall-runner")(uninstall_runner.uninstall_runner)
-app.command("demo")(demo.demo)
-app.command("package")(package.package)
-app.command("pull")(pull.pull)
-app.command("push")(push.push)
-app.command("ls")(ls.ls)
-app.command("list", hidden=True)(ls.ls)
-app.command("rm")(rm.rm)
-app.command("run")(run_model.run_model)
-app.command("ps")(ps.ps)
-app.command("unload")(unload.unload)
-app.command("stop", hidden=True)(unload.unload)
-app.command("status")(status.status)
-app.command("logs")(logs.logs)
-app.command("serve")(serve.serve)
-app.command("start-runner")(serve.start_runner)
-app.command("stop-runner")(stop_runner.stop_runner)
-app.command("restart-runner")(restart_runner.restart_runner)
-app.add_typer(config.app, name="config")
-app.command("version")(version.version)
+COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
+    "Models": {
+        "run": run_model.run_model,
+        "search": search.search,
+        "pull": pull.pull,
+        "push": push.push,
+        "package": package.package,
+        "ls": ls.ls,
+        "inspect": inspect_model.inspect_model,
+        "tag": tag.tag,
+        "rm": rm.rm,
+        "ps": ps.ps,
+        "unload": unload.unload,
+        "demo": demo.demo,
+    },
+    "The model store": {
+        "df": df.df,
+        "export": export_models.export_models,
+        "import": import_models.import_models,
+        "check": check.check,
+        "prune": prune.prune,
+        "purge": purge.purge,
+    },
+    "Registries": {
+        "login": login.login,
+        "logout": login.logout,
+    },
+    "Engines and the daemon": {
+        "status": status.status,
+        "logs": logs.logs,
+        "install-runner": install_runner.install_runner,
+        "uninstall-runner": uninstall_runner.uninstall_runner,
+        "serve": serve.serve,
+        "start-runner": serve.start_runner,
+        "stop-runner": stop_runner.stop_runner,
+        "restart-runner": restart_runner.restart_runner,
+        "version": version.version,
+    },
+}
+"""Each command under its heading, in the order in which help lists them."""
+
+ALIASES: dict[str, Callable[..., None]] = {"list": ls.ls, "stop": unload.unload}
+
+for heading, commands in COMMANDS.items():
+    for name, command in commands.items():
+        app.command(name, rich_help_panel=heading)(command)
+for alias, aliased in ALIASES.items():
+    app.command(alias, hidden=True)(aliased)
+app.add_typer(config.app, name="config", rich_help_panel="Engines and the daemon")
 
 
 def run() -> None:
     """Runs the command line; every expected error is one line and an honest exit status."""
     try:
-        app()
+        _run_and_flush()
     except RunnerError as error:
-        sys.exit(fail(error))
+        sys.exit(fail(with_next_step(error)))
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
     except BrokenPipeError:
-        sys.stderr.close()
-        sys.exit(1)
+        _drop(sys.__stdout__)
+        _drop(sys.__stderr__)
+        sys.exit(CLOSED_PIPE)
     except OSError as error:
-        sys.exit(fail(_unusable(error)))
+        if not error.filename:
+            _drop(sys.__stdout__)
+        sys.exit(fail(unusable(error)))
 
 
-def _unusable(error: OSError) -> RunnerError:
-    """A folder or a disk that can't be used, wherever it was met."""
-    what = error.filename or "the output"
-    return Unavailable(
-        f"can't use {what}: {error.strerror}",
-        hint="set RUNNER_HOME to a folder that you may use, or free some space",
-    )
+def _run_and_flush() -> None:
+    """What a reader or a disk refuses shows here, not when the interpreter ends."""
+    try:
+        app()
+    except SystemExit as ended:
+        # Typer has an exit status of its own for a closed pipe.
+        if isinstance(ended.__context__, BrokenPipeError):
+            raise ended.__context__ from None
+        sys.stdout.flush()
+        raise
+
+
+def _drop(stream: TextIO | None) -> None:
+    """Nothing more is written, also not what waits in a buffer."""
+    if stream:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)

@@ -7,18 +7,25 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
-from runner.cli.client import Client
 from runner.cli.output import note
 from runner.daemonlock import is_held
 from runner.errors import AlreadyRunning, RunnerError, Unavailable
 from runner.home import Home, home_from
 from runner.logfile import last_lines
 
+if TYPE_CHECKING:
+    from runner.cli.client import Client
+
 START_S = 20.0
 STOP_S = 60.0
 _POLL_S = 0.03
 _SAY_AFTER_S = 1.0
+_PATHS = (
+    *("RUNNER_HOME", "RUNNER_CONFIG", "XDG_DATA_HOME"),
+    *("DOCKER_CONFIG", "REGISTRY_AUTH_FILE", "HF_HOME", "HF_TOKEN_PATH"),
+)
 
 
 def this_home() -> Home:
@@ -27,6 +34,8 @@ def this_home() -> Home:
 
 
 def client_of(home: Home) -> Client:
+    from runner.cli.client import Client
+
     return Client(home.socket)
 
 
@@ -114,7 +123,7 @@ def wait_until_gone(home: Home, drain_timeout: float) -> None:
 def _environment(variables: Mapping[str, str]) -> dict[str, str]:
     """The daemon works in `/`: relative paths in variables are made absolute first."""
     found = dict(variables)
-    for name in ("RUNNER_HOME", "RUNNER_CONFIG", "XDG_DATA_HOME", "DOCKER_CONFIG"):
+    for name in _PATHS:
         if found.get(name):
             found[name] = os.path.abspath(os.path.expanduser(found[name]))  # noqa: PTH100, PTH111
     return found

@@ -11,7 +11,7 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
-from runner.errors import DaemonNotRunning, RunnerError
+from runner.errors import DaemonNotRunning, Forbidden, RunnerError
 
 _CONNECT_S = 5.0
 Json = Any
@@ -91,7 +91,7 @@ class Client:
                 "the runner's daemon is not running", hint="runner start-runner"
             ) from error
         except PermissionError as error:
-            raise RunnerError(
+            raise Forbidden(
                 f"{self._path} belongs to another user", hint="set RUNNER_HOME to your own folder"
             ) from error
         except (ConnectionError, http.client.HTTPException) as error:

@@ -9,11 +9,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from runner.cli.agreement import agree
 from runner.cli.background import client_of, start, this_home, wait_until_gone
 from runner.cli.chat import Chat
 from runner.cli.client import Client
 from runner.cli.demo import NAME
-from runner.cli.models import package_demo
+from runner.cli.models import package_demo, this_store
 from runner.cli.output import note
 from runner.home import Home
 
@@ -45,6 +46,7 @@ def _daemon(home: Home) -> Iterator[Client]:
     """A daemon that answers; one that was started here is stopped again."""
     client = client_of(home)
     if client.answers():
+        agree(client, this_store())
         yield client
         return
     with _step("started the daemon"):

@@ -1,4 +1,4 @@
-"""Options that several commands share, so that they read alike."""
+"""Arguments and options that several commands share, so that they read alike."""
 
 from __future__ import annotations
 
@@ -13,3 +13,7 @@ Gpu = Annotated[
     typer.Option("--gpu", help="none, auto, cuda, rocm, vulkan, sycl, musa, cann or metal."),
 ]
 Force = Annotated[bool, typer.Option("--force", "-f", help="Do it although it is in use.")]
+Model = Annotated[str, typer.Argument(metavar="MODEL", help="A model in the store, by name or ID.")]
+RegistryHost = Annotated[
+    str, typer.Argument(metavar="[REGISTRY]", help="Its host and port; without one: Docker Hub.")
+]

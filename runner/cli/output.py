@@ -12,6 +12,9 @@ from runner.registry.digest import hex_of
 _LOG_LINES = 10
 _UNITS = ("B", "kB", "MB", "GB", "TB")
 _STEP = 1000
+_GAP = "  "
+_LEAST = 12
+"""Characters that a shortened cell keeps at least."""
 
 
 def fail(error: RunnerError) -> int:
@@ -28,16 +31,44 @@ def note(text: str) -> None:
 
 
 def show_json(value: object) -> None:
-    print(json.dumps(value, indent=2))
+    """ASCII alone, and quick for thousands of values: json's own indentation is not."""
+    import msgspec
+
+    print(msgspec.json.format(json.dumps(value)))
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Columns as wide as their widest cell; plain text, quick for thousands of rows."""
-    widths = [max(len(row[i]) for row in (header, *rows)) for i in range(len(header))]
-    for row in (header, *rows):
-        print(
-            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        )
+def table(header: Sequence[str], rows: Sequence[Sequence[str]], spare: Sequence[str] = ()) -> None:
+    """Columns as wide as their widest cell; plain text, quick for thousands of rows.
+
+    With `spare`, it fits a terminal: these columns are left out one after the other as long as
+    it is too wide, and then the first column's cells are shortened.
+    """
+    columns: list[Sequence[str]] = list(zip(header, *rows, strict=True))
+    if spare and sys.stdout.isatty():
+        from shutil import get_terminal_size
+
+        columns = fitted(columns, get_terminal_size().columns, spare)
+    line = _GAP.join(f"%-{max(map(len, column))}s" for column in columns)
+    print("\n".join((line % row).rstrip() for row in zip(*columns, strict=True)))
+
+
+def fitted(columns: list[Sequence[str]], width: int, spare: Sequence[str]) -> list[Sequence[str]]:
+    """Columns that begin with their headings, made to fit into `width` characters."""
+    for heading in spare:
+        if _width(columns) > width:
+            columns = [column for column in columns if column[0] != heading]
+    first, *others = columns
+    room = max(width - _width([[""], *others]), _LEAST)
+    return [[_shortened(cell, room) for cell in first], *others]
+
+
+def _width(columns: Sequence[Sequence[str]]) -> int:
+    return sum(max(map(len, column)) for column in columns) + len(_GAP) * (len(columns) - 1)
+
+
+def _shortened(text: str, room: int) -> str:
+    """Without its beginning: the end tells models and tags apart."""
+    return text if len(text) <= room else f"…{text[len(text) - room + 1 :]}"
 
 
 def size(count: float) -> str:

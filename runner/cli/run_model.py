@@ -12,22 +12,40 @@ from runner.cli.options import AsJson
 
 
 def run_model(
-    model: Annotated[str, typer.Argument(help="A model; pulled where it is not here.")],
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL", help="A name or ID, pulled where it is not here; or a file (./x.gguf)."
+        ),
+    ],
     prompt: Annotated[
-        list[str] | None, typer.Argument(help="Without one: from a pipe, or a chat.")
+        list[str] | None,
+        typer.Argument(metavar="[PROMPT]...", help="Without one: from a pipe, or a chat."),
     ] = None,
-    backend: Annotated[str, typer.Option("--backend", help="Only this engine.")] = "",
+    backend: Annotated[
+        str, typer.Option("--backend", metavar="ENGINE", help="Only this engine.")
+    ] = "",
     as_json: AsJson = False,
 ) -> None:
-    """Ask a model, or chat with it."""
+    """Ask a model, or chat with it.
+
+    \b
+    Examples:
+      runner run ai/smollm2:360M-Q4_K_M "Why is the sky blue?"
+      runner run ./model.gguf "Why is the sky blue?"
+      cat question.txt | runner run ai/smollm2:360M-Q4_K_M
+    """
+    from runner.cli.agreement import agree
     from runner.cli.background import running_client
     from runner.cli.chat import Chat, converse, say
+    from runner.cli.models import this_store
     from runner.cli.output import show_json
 
     text = _prompt(prompt, as_json)
+    name = _had(model)
     client = running_client()
-    _have(client, model)
-    chat = Chat(client, model, backend)
+    agree(client, this_store())
+    chat = Chat(client, name, backend)
     if text is None:
         converse(chat)
     elif as_json:
@@ -51,18 +69,26 @@ def _prompt(words: list[str] | None, as_json: bool) -> str | None:
     return text
 
 
-def _have(client: Any, model: str) -> None:  # noqa: ANN401 - a Client, imported late
-    """Pulls a model that is not in the store."""
+def _had(model: str) -> str:
+    """Pulls or packages a model that is not in the store; the name it has there."""
+    from runner.cli.background import running_client, this_home
     from runner.cli.demo import NAME as DEMO_MODEL
-    from runner.cli.models import model_path, package_demo, pull_model
+    from runner.cli.local_model import packaged
+    from runner.cli.models import package_demo, pull_model, this_store
     from runner.cli.output import note
     from runner.errors import ModelNotFound
+    from runner.models.naming import LocalPath, read_name
 
+    store = this_store()
+    name = read_name(model, store.defaults)
+    if isinstance(name, LocalPath):
+        return packaged(store, this_home().root, name.path)
     try:
-        client.get(model_path(model))
+        store.get(model)
     except ModelNotFound:
         if model == DEMO_MODEL:
             package_demo()
-            return
+            return model
         note(f"{model} is not in the store: pulling it")
-        pull_model(client, model)
+        pull_model(running_client(), model)
+    return model

@@ -8,7 +8,7 @@ from enum import StrEnum
 from pathlib import PurePosixPath
 from typing import Protocol
 
-from runner.models.media import ModelFormat
+from runner.artifacts.media import ModelFormat
 
 
 class Mode(StrEnum):

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from runner.artifacts.media import ModelFormat
 from runner.errors import EngineNotInstalled, RunnerError
-from runner.models.media import ModelFormat
 from runner.names import Accelerator
 
 LABEL_ENGINE = "io.runner.engine"

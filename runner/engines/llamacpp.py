@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
+from runner.artifacts.media import ModelFormat
 from runner.engines.base import Command, Mode, Plan, UnixEndpoint
-from runner.models.media import ModelFormat
 
 _HINTS = (
     (

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from runner.artifacts.media import ModelFormat
 from runner.engines.base import Engine, Mode
 from runner.engines.native import NativeProgram
 from runner.errors import EngineNotInstalled, NoEngineFits, RunnerError
-from runner.models.media import ModelFormat
 from runner.names import Accelerator
 from runner.settings import Placement, Settings
 from runner.state import Install

@@ -2,33 +2,30 @@
 
 from __future__ import annotations
 
-from runner.models.artifact import ModelConfig
-from runner.models.store import StoredModel
-from runner.registry.reference import parse
+from runner.registry.reference import Defaults, from_long
+from runner.store.store import Removed, StoredModel
 
 
-def short_tags(model: StoredModel) -> tuple[str, ...]:
+def short_tags(model: StoredModel, defaults: Defaults) -> tuple[str, ...]:
     """The names a person would write."""
-    return tuple(parse(tag).short for tag in model.tags)
+    return tuple(from_long(tag, defaults).short for tag in model.tags)
 
 
-def model_json(model: StoredModel) -> dict[str, object]:
-    """A model as `GET /models` and `ls --json` show it."""
+def model_json(model: StoredModel, defaults: Defaults) -> dict[str, object]:
+    """A model as `GET /models` and `ls --json` show it: its tags in every spelling, since
+    Compose compares the one in its file with each of them."""
+    spelled = (from_long(tag, defaults).spellings for tag in model.tags)
     return {
         "id": model.id,
-        "tags": list(model.tags),
+        "tags": [spelling for spellings in spelled for spelling in spellings],
         "created": model.created,
-        "config": {name: value for name, value in _config(model.config).items() if value},
+        "config": model.config.to_json(),
     }
 
 
-def _config(config: ModelConfig) -> dict[str, object]:
-    return {
-        "format": config.format.value,
-        "quantization": config.quantization,
-        "parameters": config.parameters,
-        "architecture": config.architecture,
-        "size": config.size,
-        "gguf": dict(config.gguf),
-        "context_size": config.context_size,
-    }
+def removal_json(removed: Removed) -> list[dict[str, str]]:
+    """What a removal did, as `DELETE /models/{name}` and `rm --json` show it."""
+    return [
+        *({"Untagged": tag} for tag in removed.untagged),
+        *({"Deleted": digest} for digest in removed.deleted),
+    ]

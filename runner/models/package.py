@@ -1,15 +1,13 @@
-"""Packaging: local files become a model artifact in the store."""
+"""Packaging: files and folders become a model artifact in the store."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
+from contextlib import suppress
 
-from runner.errors import BadInput, Conflict, Unsupported
-from runner.models.artifact import parse_manifest
-from runner.models.artifact_writer import PackedFile, write_gguf_artifact
-from runner.models.gguf import read_gguf
-from runner.models.media import LayerKind
+from runner.artifacts.artifact_writer import Contents, Packed, PackedFile, write_artifact
+from runner.artifacts.media import WEIGHT_KINDS, LayerKind
+from runner.errors import Conflict
+from runner.models.package_order import PackageOrder, check_order
 from runner.models.progress import (
     LayerProgress,
     Progress,
@@ -18,82 +16,80 @@ from runner.models.progress import (
     TransferMode,
     silent,
 )
-from runner.models.store import ModelStore, StoredModel
+from runner.models.recipe import Ingredient, LocalFile, Recipe, with_extras
+from runner.models.repackage import changes_nothing, stored_recipe
+from runner.models.sources import local_recipe
 from runner.registry.reference import Reference
+from runner.store.store import ModelStore, StoredModel
 
-MAX_TEXT_FILE = 16 * 1024 * 1024
-_ATTEMPTS = 3
+_FREE_ATTEMPTS = 2
+_LINKED = WEIGHT_KINDS | {LayerKind.MMPROJ}
+"""What `link` is for; texts are small, and their owners go on editing them."""
+_UNKNOWN = "sha256:" + "0" * 64
 
 
-def package_gguf(
-    store: ModelStore,
-    path: Path,
-    reference: Reference,
-    *,
-    context_size: int | None = None,
-    chat_template: Path | None = None,
-    licenses: Sequence[Path] = (),
-    created: int = 0,
-    progress: Progress = silent,
-) -> StoredModel:
-    """Puts a GGUF file, and what belongs to it, into the store under `reference`.
+def package(store: ModelStore, order: PackageOrder, progress: Progress = silent) -> StoredModel:
+    """Puts a model into the store under the order's reference; the same input gives the same
+    digest. `config.pickles` of what it returns says that loading it may run code.
 
-    The same input gives the same digest: `created` (seconds since 1970, such as
-    SOURCE_DATE_EPOCH) stands for every time. Raises BadModelFile for a file that is no whole
-    GGUF, Unsupported for one shard of several, BadInput, DiskFull.
+    Each file is read once. Raises BadInput for an order or files that can't be, BadModelFile for
+    broken weights, ModelNotFound for a model of the store that is not there, Conflict where
+    that one has lost files, DiskFull.
     """
-    info = read_gguf(path)
-    if info.shards > 1:
-        raise Unsupported(
-            f"{path.name} is one of {info.shards} shards, which can't be packaged yet",
-            hint="join them first: llama-gguf-split --merge FIRST.gguf WHOLE.gguf",
-        )
-    sources = [(LayerKind.GGUF, path)]
-    sources += [(LayerKind.CHAT_TEMPLATE, chat_template)] if chat_template else []
-    sources += [(LayerKind.LICENSE, license_file) for license_file in licenses]
-    sizes = [_size(source, kind) for kind, source in sources]
+    check_order(order)
+    if order.from_model and changes_nothing(order, store):
+        return _told(progress, order.reference, store.tag(order.from_model, order.reference))
+    made = stored_recipe(store, order) if order.from_model else local_recipe(store, order)
+    recipe = with_extras(made, order)
+    _rehearse(recipe)
     store.blobs.sweep()
-    for attempt in range(_ATTEMPTS):
-        files = [_add(store, kind, source, sum(sizes), progress) for kind, source in sources]
-        packed = write_gguf_artifact(info, files, context_size=context_size, created=created)
-        parse_manifest(packed.manifest)
-        try:
-            model = store.commit(packed.manifest, packed.config, reference)
-        except Conflict:
-            if attempt == _ATTEMPTS - 1:
-                raise
-            continue  # another process removed a model that shared a file of ours
-        _tell_success(progress, reference, model)
-        return model
-    raise AssertionError("the last attempt returns or raises")
+    for _ in range(_FREE_ATTEMPTS):
+        with suppress(Conflict):  # another process removed a model that shared a file of ours
+            return _told(progress, order.reference, _entered(store, order, recipe, progress))
+    with store.lock.held():  # now nobody can
+        model = _entered(store, order, recipe, progress)
+    return _told(progress, order.reference, model)
 
 
-def _add(
-    store: ModelStore, kind: LayerKind, source: Path, total: int, progress: Progress
-) -> PackedFile:
-    report = LayerProgress(
-        progress,
-        TransferMode.PACKAGE,
-        total=total,
-        layer=source.name,
-        size=source.stat().st_size,
-    )
-    digest, size = store.add_blob_from_file(source, report)
-    return PackedFile(kind, source.name, digest, size)
+def _entered(
+    store: ModelStore, order: PackageOrder, recipe: Recipe, progress: Progress
+) -> StoredModel:
+    packed = _packed(recipe, _added(store, recipe, progress, link=order.link))
+    return store.commit(packed.manifest, packed.config, order.reference)
 
 
-def _size(path: Path, kind: LayerKind) -> int:
-    try:
-        size = path.stat().st_size
-    except OSError as error:
-        raise BadInput(f"can't read {path}: {error.strerror}") from error
-    if not path.is_file():
-        raise BadInput(f"{path} is not a file")
-    if kind is not LayerKind.GGUF and size > MAX_TEXT_FILE:
-        raise BadInput(f"{path} is larger than {MAX_TEXT_FILE // 1024 // 1024} MiB")
-    return size
+def _rehearse(recipe: Recipe) -> None:
+    """Says what can't be written before gigabytes have been read."""
+    _packed(recipe, [_layer(file, _UNKNOWN, file.size) for file in recipe.files])
 
 
-def _tell_success(progress: Progress, reference: Reference, model: StoredModel) -> None:
+def _packed(recipe: Recipe, files: list[PackedFile]) -> Packed:
+    contents = Contents(recipe.config, tuple(files), recipe.annotations, recipe.created)
+    return write_artifact(contents, recipe.dialect)
+
+
+def _layer(file: Ingredient, digest: str, size: int) -> PackedFile:
+    return PackedFile(file.kind, file.name, digest, size)
+
+
+def _added(
+    store: ModelStore, recipe: Recipe, progress: Progress, *, link: bool
+) -> list[PackedFile]:
+    total = sum(file.size for file in recipe.files)
+    added = []
+    for file in recipe.files:
+        if isinstance(file, LocalFile):
+            report = LayerProgress(
+                progress, TransferMode.PACKAGE, total=total, layer=file.name, size=file.size
+            )
+            linked = link and file.kind in _LINKED
+            added.append(_layer(file, *store.blobs.add_file(file.path, report, link=linked)))
+        else:
+            added.append(file)
+    return added
+
+
+def _told(progress: Progress, reference: Reference, model: StoredModel) -> StoredModel:
     message = f"Packaged {reference.short} ({model.short_id})"
     progress(ProgressEvent(ProgressKind.SUCCESS, TransferMode.PACKAGE, message, total=model.size))
+    return model

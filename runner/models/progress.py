@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 INTERVAL = 0.1
-_MIB = 1024 * 1024
+_MB = 1_000_000
 
 
 class ProgressKind(StrEnum):
@@ -25,7 +26,7 @@ class TransferMode(StrEnum):
 @dataclass(frozen=True, slots=True)
 class ProgressEvent:
     """One step. `total` is the bytes of the whole model, `size` and `current` those of the
-    layer whose digest is `layer`."""
+    layer whose digest is `layer`; `done` is what all layers together have, where it is known."""
 
     kind: ProgressKind
     mode: TransferMode
@@ -34,14 +35,17 @@ class ProgressEvent:
     layer: str = ""
     size: int = 0
     current: int = 0
+    done: int | None = None
 
     def document(self) -> dict[str, object]:
-        """The fields of a progress line, in their order."""
+        """The fields of a progress line, in their order; `done` is our own addition."""
         layer: dict[str, object] = {"id": self.layer} if self.layer else {}
+        done = {} if self.done is None else {"done": self.done}
         return {
             "type": self.kind.value,
             "message": self.message,
             "total": self.total,
+            **done,
             "layer": layer | {"size": self.size, "current": self.current},
             "mode": self.mode.value,
         }
@@ -53,6 +57,22 @@ Progress = Callable[[ProgressEvent], None]
 def silent(event: ProgressEvent) -> None:
     """For callers that want no progress."""
     del event
+
+
+def summed(progress: Progress) -> Progress:
+    """Adds `done` to each layer's event; events of several threads are told one at a time."""
+    lock, told, done = threading.Lock(), dict[str, int](), 0
+
+    def tell(event: ProgressEvent) -> None:
+        nonlocal done
+        with lock:
+            if event.layer:
+                done += event.current - told.get(event.layer, 0)
+                told[event.layer] = event.current
+                event = replace(event, done=done)
+            progress(event)
+
+    return tell
 
 
 class LayerProgress:
@@ -84,7 +104,7 @@ class LayerProgress:
             ProgressEvent(
                 ProgressKind.PROGRESS,
                 self._mode,
-                f"{verb}: {current / _MIB:.2f} MB",
+                f"{verb}: {current / _MB:.2f} MB",
                 total=self._total,
                 layer=self._layer,
                 size=self._size,

@@ -2,29 +2,30 @@
 
 from __future__ import annotations
 
-import io
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
-from urllib.parse import quote, urlsplit
 
 from runner.errors import CorruptTransfer, ModelNotFound, RegistryError
 from runner.registry.digest import PREFIX, digest_of, is_digest
 from runner.registry.media import DOCKER_INDEX, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST
+from runner.registry.pages import names_in
 from runner.registry.reference import DOCKER_HUB, DOCKER_HUB_API, Reference
 
 if TYPE_CHECKING:
     import requests
     from oras.container import Container
 
+    from runner.registry.credentials import Credentials
+    from runner.registry.source import ByteSource
     from runner.settings import Settings
 
 ACCEPTED_MANIFESTS = ", ".join((OCI_MANIFEST, OCI_INDEX, DOCKER_MANIFEST, DOCKER_INDEX))
 MAX_MANIFEST = 4 * 1024 * 1024
 MAX_STALLS = 3
-_OK, _CREATED, _ACCEPTED, _PARTIAL, _NOT_FOUND = 200, 201, 202, 206, 404
+_OK, _PARTIAL, _NOT_FOUND = 200, 206, 404
 
 Report = Callable[[int], None]
 """Told how many bytes of a blob have passed so far."""
@@ -42,19 +43,25 @@ class RawManifest:
 class RegistryClient:
     """Talks to one registry, over http where it is local or listed as insecure, else https.
 
-    Safe to share between threads. Raises RegistryError, RegistryUnauthorized, CorruptTransfer,
-    ModelNotFound, and ShuttingDown once `cancelled` is set.
+    `credentials` stand in for those that a login left. Safe to share between threads. Raises
+    RegistryError, RegistryUnauthorized, CorruptTransfer, ModelNotFound, and ShuttingDown once
+    `cancelled` is set.
     """
 
     def __init__(
-        self, registry: str, settings: Settings, *, cancelled: threading.Event | None = None
+        self,
+        registry: str,
+        settings: Settings,
+        *,
+        cancelled: threading.Event | None = None,
+        credentials: Credentials | None = None,
     ) -> None:
         from runner.registry.session import RegistrySession
 
         api_host = DOCKER_HUB_API if registry == DOCKER_HUB else registry
         self.registry = registry
         self._api_host = api_host
-        self._session = RegistrySession(registry, api_host, settings, cancelled)
+        self._session = RegistrySession(registry, api_host, settings, cancelled, credentials)
 
     def __enter__(self) -> Self:
         return self
@@ -67,7 +74,7 @@ class RegistryClient:
 
     def get_manifest(self, reference: Reference) -> RawManifest:
         """The manifest's own bytes, whose digest is checked against every digest announced."""
-        from runner.registry.session import read_capped
+        from runner.registry.http import read_capped
 
         response = self._session.request(
             "GET", self._manifest_url(reference), headers={"Accept": ACCEPTED_MANIFESTS}
@@ -79,10 +86,12 @@ class RegistryClient:
                 hint="check the name and tag",
             )
         self._session.raise_for(response, f"asked for {reference.short}", reference.repository)
-        content = self._read(response, lambda: read_capped(response, MAX_MANIFEST + 1))
+        content = self._read(
+            response, lambda: read_capped(response, MAX_MANIFEST + 1, self._session.http.go_on)
+        )
         if len(content) > MAX_MANIFEST:
             raise RegistryError(f"the manifest of {reference.short} is larger than 4 MiB")
-        media_type = response.headers.get("Content-Type", "").partition(";")[0].strip()
+        media_type = _media_type(response)
         if media_type == "text/html" or content.lstrip()[:1] == b"<":
             raise RegistryError(
                 f"{self.registry} answered with a web page instead of a manifest",
@@ -96,6 +105,22 @@ class RegistryClient:
                     hint="try again",
                 )
         return RawManifest(content, media_type, digest)
+
+    def head_manifest(self, reference: Reference) -> tuple[str, str] | None:
+        """A manifest's digest and media type as the registry states them; None where it has
+        none of that name."""
+        headers = {"Accept": ACCEPTED_MANIFESTS}
+        url = self._manifest_url(reference)
+        with self._session.request("HEAD", url, headers=headers) as answer:
+            if answer.status_code == _NOT_FOUND:
+                return None
+            self._session.raise_for(answer, f"asked for {reference.short}", reference.repository)
+            digest = answer.headers.get("Docker-Content-Digest", "")
+            media_type = _media_type(answer)
+        if is_digest(digest):
+            return digest, media_type
+        found = self.get_manifest(reference)
+        return found.digest, found.media_type
 
     def put_manifest(self, reference: Reference, content: bytes, media_type: str) -> str:
         """Stores a manifest under the reference's tag, else its digest; returns its digest."""
@@ -114,6 +139,23 @@ class RegistryClient:
             raise CorruptTransfer(f"{self.registry} kept {announced} instead of {digest}")
         return digest
 
+    def check_login(self) -> None:
+        """Asks for nothing but to be let in. Raises RegistryUnauthorized where the registry
+        refuses, RegistryError where none answers."""
+        with self._session.request("GET", f"{self._session.http.base_url}/v2/") as answer:
+            self._session.raise_for(answer, "asked for its API", "")
+
+    def catalog(self) -> Iterator[str]:
+        """All repositories, for registries that list them. Raises RegistryError, as `tags`."""
+        url = f"{self._session.http.base_url}/v2/_catalog"
+        return names_in(self._session, url, "repositories", "asked for its catalogue")
+
+    def tags(self, repository: str) -> Iterator[str]:
+        """All tags of a repository."""
+        url = self._url(self._container(repository).tags_url())
+        doing = f"asked for the tags of {repository}"
+        return names_in(self._session, url, "tags", doing, repository)
+
     def has_blob(self, repository: str, digest: str, *, push: bool = False) -> bool:
         """Whether the repository holds a blob; `push` asks with a token that may also write."""
         with self._session.request("HEAD", self._blob_url(repository, digest), push=push) as answer:
@@ -121,6 +163,20 @@ class RegistryClient:
                 return False
             self._session.raise_for(answer, f"asked for {digest}", repository)
             return answer.status_code == _OK
+
+    def blob_source(self, repository: str, digest: str) -> ByteSource:
+        """A blob to be read in ranges, by several threads at once."""
+        from runner.registry.source import HttpSource
+
+        url = self._blob_url(repository, digest)
+
+        def request(headers: Mapping[str, str]) -> requests.Response:
+            return self._session.request("GET", url, headers=headers)
+
+        def refusal(response: requests.Response) -> RegistryError:
+            return self._blob_refusal(response, repository, digest)
+
+        return HttpSource(self._session.http, request, refusal)
 
     def blob(self, repository: str, digest: str) -> Iterator[bytes]:
         """A blob's bytes in order, unchecked. A broken connection is taken up where it broke,
@@ -136,25 +192,50 @@ class RegistryClient:
             except _Interrupted as interruption:
                 stalls = 0 if offset > started else stalls + 1
                 if stalls >= MAX_STALLS:
-                    raise self._session.unreachable(interruption.cause) from interruption.cause
-            self._session.pause(stalls)
+                    raise self._session.http.unreachable(interruption.cause) from interruption.cause
+            self._session.http.pause(stalls)
 
-    def upload_blob(self, repository: str, path: Path, digest: str, report: Report) -> bool:
-        """Streams a file into the repository; False where the blob was there already."""
-        if self.has_blob(repository, digest, push=True):
+    def upload_blob(
+        self,
+        repository: str,
+        path: Path,
+        digest: str,
+        report: Report,
+        mount_from: Sequence[str] = (),
+    ) -> bool:
+        """Brings a file into the repository; False where the blob was there already.
+
+        The registry takes it from a repository of `mount_from` that holds it, where it can.
+        Raises CorruptTransfer where the file's bytes are not those of the digest.
+        """
+        from runner.registry.upload import Upload
+
+        def is_there() -> bool:
+            return self.has_blob(repository, digest, push=True)
+
+        if is_there():
             return False
-        for attempt in range(MAX_STALLS):
-            try:
-                self._upload(repository, path, digest, report)
-                return True
-            except _Interrupted as interruption:
-                if attempt == MAX_STALLS - 1:
-                    raise self._session.unreachable(interruption.cause) from interruption.cause
-            self._session.pause(attempt)
-        raise AssertionError("the last attempt returns or raises")
+        url = self._url(self._container(repository).upload_blob_url())
+        with path.open("rb", buffering=0) as file:
+            size = path.stat().st_size
+            upload = Upload(self._session, url, repository, digest, file, size, report)
+            if not upload.mount(mount_from):
+                upload.send(is_there)
+        return True
+
+    def _blob_refusal(
+        self, response: requests.Response, repository: str, digest: str
+    ) -> RegistryError:
+        if response.status_code == _NOT_FOUND:
+            response.close()
+            return RegistryError(
+                f"{self.registry} has no blob {digest} in {repository}",
+                hint="the model was pushed incompletely: push it again",
+            )
+        return self._session.refusal(response, f"asked for {digest}", repository)
 
     def _blob_from(self, repository: str, digest: str, offset: int) -> Iterator[bytes]:
-        from runner.registry.session import BLOCK
+        from runner.registry.http import BLOCK
 
         headers = {"Accept-Encoding": "identity"}
         if offset:
@@ -189,43 +270,7 @@ class RegistryClient:
             return read()
         except requests.RequestException as error:
             response.close()
-            raise self._session.unreachable(error) from error
-
-    def _upload(self, repository: str, path: Path, digest: str, report: Report) -> None:
-        container = self._container(repository)
-        start = self._session.request(
-            "POST",
-            self._url(container.upload_blob_url()),
-            headers={"Content-Length": "0"},
-            push=True,
-        )
-        with start:
-            self._session.raise_for(start, f"asked for an upload to {repository}", repository)
-            location = self._session._get_location(start, container)
-        if start.status_code != _ACCEPTED or not location:
-            raise RegistryError(f"{self.registry} opened no upload for {repository}")
-        separator = "&" if urlsplit(location).query else "?"
-        url = f"{location}{separator}digest={quote(digest, safe='')}"
-        with _Reported(path, report) as body, self._put(url, body) as response:
-            self._session.raise_for(response, f"given {digest}", repository)
-            if response.status_code != _CREATED:
-                raise RegistryError(f"{self.registry} did not keep {digest}")
-
-    def _put(self, url: str, body: _Reported) -> requests.Response:
-        import requests
-
-        try:
-            return self._session.request(
-                "PUT",
-                url,
-                body=body,
-                headers={"Content-Type": "application/octet-stream"},
-                push=True,
-            )
-        except RegistryError as error:
-            if isinstance(error.__cause__, requests.ConnectionError | requests.Timeout):
-                raise _Interrupted(error.__cause__) from error
-            raise
+            raise self._session.http.unreachable(error) from error
 
     def _container(self, repository: str) -> Container:
         from oras.container import Container
@@ -255,19 +300,6 @@ class _Interrupted(Exception):
         self.cause = cause
 
 
-class _Reported(io.FileIO):
-    """A file that tells how far it has been read."""
-
-    def __init__(self, path: Path, report: Report) -> None:
-        super().__init__(path, "rb")
-        self._report = report
-
-    def read(self, size: int | None = -1, /) -> bytes:
-        content = super().read(-1 if size is None else size) or b""
-        self._report(self.tell())
-        return content
-
-
 def _continues(response: requests.Response, offset: int) -> bool:
     """Whether a body begins at `offset`; one that does not is read from its beginning."""
     if response.status_code != _PARTIAL:
@@ -275,3 +307,7 @@ def _continues(response: requests.Response, offset: int) -> bool:
     if response.headers.get("Content-Range", "").startswith(f"bytes {offset}-"):
         return True
     raise RegistryError("the registry answered with another range than was asked for")
+
+
+def _media_type(response: requests.Response) -> str:
+    return response.headers.get("Content-Type", "").partition(";")[0].strip()

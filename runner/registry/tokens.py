@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -23,30 +23,44 @@ _SCHEMES = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """What a token is for. `repository` is empty for the registry itself."""
+    """What a token is for. `repository` is empty for the registry itself; `source` is a second
+    one that may be read too, for mounts from it."""
 
     repository: str
     actions: str
+    source: str = ""
 
-    def __str__(self) -> str:
-        return f"repository:{self.repository}:{self.actions}" if self.repository else ""
+    @property
+    def names(self) -> tuple[str, ...]:
+        """As registries write scopes."""
+        if not self.repository:
+            return ()
+        own = f"repository:{self.repository}:{self.actions}"
+        return (own, f"repository:{self.source}:{PULL}") if self.source else (own,)
 
 
 PULL = "pull"
 PUSH = "pull,push"
 
 
+Parameters = dict[str, str | Sequence[str]]
+
+
 @dataclass(frozen=True, slots=True)
 class TokenRequest:
-    """How to ask the realm for a token: a GET with `basic`, or a POST of `form`."""
+    """How to ask the realm for a token: a GET with `basic`, or a POST of the parameters.
+    `repository` is whom it is for, in messages."""
 
     realm: str
-    parameters: dict[str, str]
+    parameters: Parameters
+    repository: str
     basic: str = ""
     form: bool = False
 
 
 Exchange = Callable[[TokenRequest], str]
+LoadCredentials = Callable[[str], "Credentials | None"]
+"""What is known for a repository, which is empty for the registry itself."""
 
 
 class Tokens:
@@ -56,7 +70,7 @@ class Tokens:
         self,
         registry: str,
         base_url: str,
-        load_credentials: Callable[[], Credentials | None],
+        load_credentials: LoadCredentials,
         exchange: Exchange,
     ) -> None:
         self._registry = registry
@@ -68,20 +82,27 @@ class Tokens:
 
     def header(self, scope: Scope) -> str:
         """The Authorization header for `scope`, empty while none is known."""
-        return self._headers.get(scope) or self._headers.get(Scope(scope.repository, PUSH), "")
+        known = self._headers.get(scope)
+        if known or scope.source:
+            return known or ""
+        return self._headers.get(Scope(scope.repository, PUSH), "")
 
-    def renew(self, scope: Scope, challenge: str, stale: str) -> None:
-        """Answers a 401. Raises RegistryUnauthorized where no credentials can."""
+    def renew(self, scope: Scope, challenge: str, stale: str) -> bool:
+        """Answers a 401; False where another thread has done so, whose token may be old by now.
+
+        Raises RegistryUnauthorized where no credentials can.
+        """
         with self._lock:
             if self.header(scope) not in ("", stale):
-                return  # another thread was quicker
+                return False
             for known in [k for k, value in self._headers.items() if value == stale]:
                 del self._headers[known]
             self._headers[scope] = self._authorize(scope, challenge)
+            return True
 
     def _authorize(self, scope: Scope, challenge: str) -> str:
         offered = {scheme.lower(): rest for scheme, rest in _SCHEMES.findall(challenge)}
-        credentials = self._load_credentials()
+        credentials = self._load_credentials(scope.repository)
         if "bearer" in offered:
             return f"Bearer {self._token(scope, offered['bearer'], credentials)}"
         if "basic" in offered and credentials and credentials.username:
@@ -94,17 +115,18 @@ class Tokens:
         asked = parse_auth_header(challenge)
         realm = str(asked.realm or "")
         self._check_realm(realm)
-        wanted = {"service": str(asked.service or ""), "scope": _scope(scope, asked.scope)}
-        parameters = {name: value for name, value in wanted.items() if value}
-        if credentials and credentials.identity_token:
-            grant = {
-                "grant_type": "refresh_token",
-                "refresh_token": credentials.identity_token,
-                "client_id": CLIENT_ID,
-            }
-            return self._exchange(TokenRequest(realm, parameters | grant, form=True))
-        basic = credentials.basic if credentials else ""
-        return self._exchange(TokenRequest(realm, parameters, basic=basic))
+        parameters: Parameters = {"service": str(asked.service)} if asked.service else {}
+        scopes = _scopes(scope, asked.scope)
+        if not credentials or not credentials.identity_token:
+            basic = credentials.basic if credentials else ""
+            many = {**parameters, "scope": scopes}
+            return self._exchange(TokenRequest(realm, many, scope.repository, basic))
+        if scopes:
+            parameters["scope"] = " ".join(scopes)
+        parameters["grant_type"] = "refresh_token"
+        parameters["refresh_token"] = credentials.identity_token
+        parameters["client_id"] = CLIENT_ID
+        return self._exchange(TokenRequest(realm, parameters, scope.repository, form=True))
 
     def _check_realm(self, realm: str) -> None:
         """A registry must not have our credentials sent in clear or into a private network."""
@@ -127,16 +149,16 @@ def unauthorized(registry: str, repository: str, *, known: bool) -> RegistryUnau
     if known:
         return RegistryUnauthorized(
             f"{registry} refuses {what} with the credentials it was given",
-            hint=f"check the name and your access, then: docker login {registry}",
+            hint=f"check the name and your access, then: runner login {registry}",
         )
     return RegistryUnauthorized(
         f"{what} needs a login, or does not exist",
-        hint=f"check the name, then: docker login {registry}",
+        hint=f"check the name, then: runner login {registry}",
     )
 
 
-def _scope(scope: Scope, asked: str | None) -> str:
+def _scopes(scope: Scope, asked: str | None) -> tuple[str, ...]:
     """Ours for repositories, so that a token also serves what we do next; else what is asked."""
     if asked and not asked.startswith("repository:"):
-        return str(asked)
-    return str(scope) or str(asked or "")
+        return (str(asked),)
+    return scope.names or ((str(asked),) if asked else ())

@@ -12,21 +12,22 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from runner.artifacts.media import ModelFormat
 from runner.engines.base import Engine, Mode, Plan
 from runner.engines.native import native_program
 from runner.engines.registered import ENGINES, engine_named
 from runner.engines.selection import Choice, Offer, choose
-from runner.errors import BadSettings
+from runner.errors import BadSettings, ModelNotFound, Unsupported
 from runner.hardware.host import HostFacts
 from runner.home import Home
 from runner.launch.base import Folders, Identity, InstanceSpec, Launcher, LauncherKind
-from runner.models.bundles import Bundle
-from runner.models.gguf import kv_bytes, read_gguf
-from runner.models.store import ModelStore, StoredModel
 from runner.scheduler.core import Key
 from runner.scheduler.memory import context_size, memory_limit
 from runner.settings import Settings
 from runner.state import State
+from runner.store.bundles import Bundle
+from runner.store.store import ModelStore, StoredModel
+from runner.weights.gguf import GgufInfo, kv_bytes, read_gguf
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,32 +60,43 @@ class Planner:
         return (self.store.generation(), _changed_at(self.home.state_file))
 
     def order(self, engine: str | None, model: str, mode: Mode) -> Order:
-        """Raises ModelNotFound, EngineNotInstalled, NoEngineFits, BadModelFile."""
+        """Raises ModelNotFound, EngineNotInstalled, NoEngineFits, BadModelFile, Unsupported for
+        weights that may run code while nobody has allowed it."""
         if engine is not None:
             engine_named(engine)
-        found = self.store.get(model)
+        found = self._stored(model)
         chosen = choose(
             ENGINES,
             self._offer(),
             self.settings,
             wanted=engine,
-            model_format=found.config.format,
+            model_format=self._format(found),
             mode=mode,
         )
+        self._check_pickles(model, found.config.pickles)
         return self._order(chosen, found, model, mode)
+
+    def _stored(self, model: str) -> StoredModel:
+        """Raises ModelNotFound that says how to get it."""
+        try:
+            return self.store.get(model)
+        except ModelNotFound as error:
+            error.hint += f"; `runner pull {model}` fetches a model"
+            raise
 
     def spec(self, order: Order, instance: str, launcher: Launcher) -> InstanceSpec:
         """Everything the launcher needs, with paths as the engine sees them."""
         bundle = self.store.bundle(order.model.id)
         folders = self._folders(order, instance, bundle)
         view = launcher.view(folders)
+        template = bundle.chat_template
         plan = Plan(
-            model_file=PurePosixPath(view.model) / bundle.model_file.name,
+            model_file=_seen(view.model, bundle, bundle.model_file),
             listen=view.listen,
             context_size=order.context_size,
             names=_names(order),
             mode=order.key.mode,
-            chat_template=_inside(view.model, bundle.chat_template),
+            chat_template=_seen(view.model, bundle, template) if template else None,
             flags=order.flags,
         )
         return InstanceSpec(
@@ -92,7 +104,7 @@ class Planner:
             program=_program(order.choice),
             command=order.choice.engine.command(plan),
             folders=folders,
-            memory_bytes=memory_limit(order.model.size, order.kv_bytes),
+            memory_bytes=memory_limit(bundle.size, order.kv_bytes),
         )
 
     def forget(self, instance: str) -> None:
@@ -123,7 +135,10 @@ class Planner:
     def _order(self, choice: Choice, model: StoredModel, reference: str, mode: Mode) -> Order:
         backend = self.settings.backend(choice.engine.name)
         _refuse_own_flags(choice.engine, backend.flags)
-        info = read_gguf(self.store.bundle(model.id).model_file)
+        bundle = self.store.bundle(model.id)
+        self._check_pickles(reference, bundle.pickles)
+        info = read_gguf(bundle.model_file)
+        _refuse_adapter(reference, info)
         context = context_size(
             wanted=backend.context_size,
             trained=model.config.context_size or info.context_length,
@@ -145,6 +160,19 @@ class Planner:
             kv_bytes=kv_bytes(info, context),
             flags=backend.flags,
         )
+
+    def _format(self, model: StoredModel) -> ModelFormat:
+        """As the files show it, where the config says nothing and archives hide them."""
+        stated = model.config.format
+        return self.store.bundle(model.id).format if stated is ModelFormat.OTHER else stated
+
+    def _check_pickles(self, reference: str, pickles: bool) -> None:
+        if pickles and not self.settings.allow_pickle:
+            raise Unsupported(
+                f"the weights of {reference} are pickles, which run code when they are loaded",
+                hint="ask for it as safetensors or GGUF; if you trust its maker, set allow_pickle:"
+                " true in the settings",
+            )
 
     def identity(self, order: Order, instance: str) -> Identity:
         return Identity(
@@ -175,6 +203,14 @@ def _refuse_own_flags(engine: Engine, flags: tuple[str, ...]) -> None:
                 f"backends.{engine.name}.flags: {flag} is set by the runner itself",
                 hint="take it out of the settings (the context has a setting, `context_size`)",
             )
+
+
+def _refuse_adapter(reference: str, info: GgufInfo) -> None:
+    if info.text("general.type") == "adapter":
+        raise Unsupported(
+            f"{reference} is an adapter, which answers nothing without the model it was made for",
+            hint="load that model: `runner inspect` names it as the base",
+        )
 
 
 def _changed_at(file: Path) -> int:
@@ -212,5 +248,6 @@ def _names(order: Order) -> tuple[str, ...]:
     return tuple(dict.fromkeys((order.reference, *order.model.tags)))
 
 
-def _inside(folder: str, file: Path | None) -> PurePosixPath | None:
-    return None if file is None else PurePosixPath(folder) / file.name
+def _seen(folder: str, bundle: Bundle, file: Path) -> PurePosixPath:
+    """A bundle's file as the engine sees it, which sees the bundle at `folder`."""
+    return PurePosixPath(folder) / file.relative_to(bundle.folder)

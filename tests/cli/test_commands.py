@@ -3,11 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import pty
-import select
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,7 +10,8 @@ import pytest
 
 from runner.demo import gguf_path, questions
 from runner.errors import RunnerError
-from tests.support.program import DEADLINE_S, runner, succeed
+from tests.cli.terminal import on_a_terminal
+from tests.support.program import runner, succeed
 
 MODEL = "localhost:5000/demo:1"
 FIRST, SECOND = questions()[:2]
@@ -56,52 +52,33 @@ def test_a_command_that_needs_the_daemon_starts_it_and_says_so(stopped_at_the_en
     assert "llama.cpp" in succeed("logs", MODEL)
 
 
+def test_a_file_is_run_by_its_path(stopped_at_the_end: Path, tmp_path: Path) -> None:
+    file = tmp_path / "My Model.gguf"
+    file.write_bytes(gguf_path().read_bytes())
+    first = runner("run", str(file), FIRST.question)
+    assert first.stdout == f"{FIRST.answer}\n"
+    assert "as localhost/my-model" in first.stderr
+    again = runner("run", str(file), SECOND.question)
+    assert again.stdout == f"{SECOND.answer}\n"
+    assert "packaged" not in again.stderr
+    assert "localhost/my-model" in succeed("ls")
+
+
+def test_a_file_that_is_no_model_is_refused_before_anything_starts(
+    home: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "x.gguf").write_bytes(b"<html>")
+    for name in (tmp_path / "x.gguf", tmp_path / "nowhere.gguf"):
+        assert runner("run", str(name), "x").returncode == 2
+    assert not (home / "run" / "runner.sock").exists()
+
+
 def test_a_chat_on_a_terminal_keeps_its_history(stopped_at_the_end: Path) -> None:
     succeed("package", "--gguf", str(gguf_path()), MODEL)
-    screen = _on_a_terminal(["run", MODEL], [FIRST.question, SECOND.question, "/help", "/bye"])
+    screen = on_a_terminal(["run", MODEL], [FIRST.question, SECOND.question, "/help", "/bye"])
     assert FIRST.answer in screen
     assert SECOND.answer in screen
     assert "/clear" in screen
-
-
-def _on_a_terminal(arguments: list[str], lines: list[str]) -> str:
-    """Types lines, each at a prompt; what the screen showed, on one wide line per line."""
-    master, slave = pty.openpty()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "runner", *arguments],
-        stdin=slave,
-        stdout=slave,
-        stderr=slave,
-        env={**os.environ, "TERM": "dumb", "COLUMNS": "400"},
-    )
-    os.close(slave)
-    screen = b""
-    for line in lines:
-        screen += _until_prompt(master)
-        os.write(master, line.encode() + b"\n")
-    process.wait(DEADLINE_S)
-    screen += _rest(master)
-    os.close(master)
-    return screen.decode().replace("\r\n", "\n")
-
-
-def _until_prompt(master: int) -> bytes:
-    seen = b""
-    while not seen.endswith(b"> "):
-        ready, _, _ = select.select([master], [], [], DEADLINE_S)
-        assert ready, f"no prompt came: {seen!r}"
-        seen += os.read(master, 4096)
-    return seen
-
-
-def _rest(master: int) -> bytes:
-    seen = b""
-    while select.select([master], [], [], 0)[0]:
-        try:
-            seen += os.read(master, 4096)
-        except OSError:
-            break
-    return seen
 
 
 def test_first_answer_leaves_nothing_running(home: Path) -> None:

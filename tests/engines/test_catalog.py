@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from runner.artifacts.media import ModelFormat
 from runner.engines.catalog import catalog, variant_for
 from runner.engines.registered import ENGINES
 from runner.errors import EngineNotInstalled
-from runner.models.media import ModelFormat
 from runner.names import Accelerator
 
 

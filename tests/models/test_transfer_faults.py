@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from runner.errors import BadModelFile, CorruptTransfer, DiskFull, RegistryError, RunnerError
-from runner.models.store import ModelStore
 from runner.models.transfer import pull, push
 from runner.registry.reference import Reference
 from runner.settings import Settings
-from tests.models import golden
+from runner.store.store import ModelStore
+from tests.artifacts import golden
 from tests.registry.server import Fault, Registry, digest_of, running
 
 WEIGHTS = f"GET .*/blobs/{digest_of(golden.GGUF)}"

@@ -19,9 +19,12 @@ from runner.errors import (
     RegistryUnauthorized,
     ShuttingDown,
 )
+from runner.registry import pages
 from runner.registry.client import RegistryClient
+from runner.registry.media import OCI_MANIFEST
 from runner.registry.reference import Reference
 from runner.settings import Proxy, Settings
+from tests.registry import faults
 from tests.registry.conftest import Login
 from tests.registry.server import Handler, Registry, digest_of, running
 from tests.support.tools import tool
@@ -168,7 +171,7 @@ def test_no_credentials_say_what_to_do(server: Registry, client: RegistryClient,
     server.auth, server.anonymous = auth, False
     with pytest.raises(RegistryUnauthorized) as caught:
         client.get_manifest(reference(server))
-    assert caught.value.hint.endswith(f"docker login {server.address}")
+    assert caught.value.hint.endswith(f"runner login {server.address}")
     assert "needs a login" in caught.value.message
 
 
@@ -279,7 +282,7 @@ def test_lasting_failures_end_with_the_registrys_words(
     server.lasting.append(("GET", lambda h: h.answer(500, words, {"Retry-After": "0"})))
     with pytest.raises(RegistryError, match=r"answered 500 .*: the disk is gone"):
         client.get_manifest(reference(server))
-    assert len(server.requests) == 4
+    assert len(server.requests) == 5
 
 
 def test_error_bodies_are_capped(server: Registry, client: RegistryClient) -> None:
@@ -345,7 +348,7 @@ def over_tls(server: Registry, settings: Settings) -> RegistryClient:
     """A client of localhost speaks plain http; no other name leads to the test's server."""
     client = RegistryClient(server.address, settings)
     client._session.prefix = "https"
-    client._session.base_url = f"https://{server.address}"
+    client._session.http.base_url = f"https://{server.address}"
     return client
 
 
@@ -373,9 +376,70 @@ def test_a_web_page_instead_of_a_manifest(server: Registry, client: RegistryClie
 
 
 def test_a_manifest_of_any_length_is_cut(server: Registry, client: RegistryClient) -> None:
-    server.manifests["a/b/1"] = bytes(5 * 1024 * 1024)
+    sent = threading.Event()
+
+    def endless(handler: Handler) -> bool:
+        try:
+            return faults.endless(10**12)(handler)
+        except OSError:
+            sent.set()  # nobody listens any more
+            return True
+
+    server.faults.append(("GET", endless))
     with pytest.raises(RegistryError, match="larger than 4 MiB"):
         client.get_manifest(reference(server))
+    assert sent.wait(30)
+
+
+def test_a_manifest_is_asked_after(server: Registry, client: RegistryClient) -> None:
+    assert client.head_manifest(reference(server)) is None
+    digest = client.put_manifest(reference(server), MANIFEST, OCI_MANIFEST)
+    assert client.head_manifest(reference(server)) == (digest, OCI_MANIFEST)
+    server.faults.append(("HEAD", faults.status(200)))
+    assert client.head_manifest(reference(server)) == (digest, OCI_MANIFEST)
+
+
+def test_names_come_page_by_page(server: Registry, client: RegistryClient) -> None:
+    server.auth, server.page = "bearer", 2
+    names = [f"org/model-{number}" for number in range(5)]
+    for name in names:
+        server.manifests |= {f"{name}/{tag}": MANIFEST for tag in ("1", "2", "latest")}
+    catalog = client.catalog()
+    assert next(catalog) == names[0]
+    assert len([r for r in server.seen("GET", "_catalog") if r.authorization]) == 1
+    assert list(catalog) == names[1:]
+    assert list(client.tags(names[0])) == ["1", "2", "latest"]
+    with pytest.raises(RegistryError, match="answered 404 when asked for the tags of org/none"):
+        list(client.tags("org/none"))
+
+
+@pytest.mark.parametrize("body", [b"<html>", b"{}", b"[]", b'{"repositories": 1}'])
+def test_a_list_that_is_none(server: Registry, client: RegistryClient, body: bytes) -> None:
+    server.lasting.append(("GET", lambda h: h.answer(200, body)))
+    with pytest.raises(RegistryError, match="no list of repositories"):
+        list(client.catalog())
+
+
+def test_a_list_of_nothing(server: Registry, client: RegistryClient) -> None:
+    server.lasting.append(("GET", lambda h: h.answer(200, b'{"tags": null}')))
+    assert list(client.tags("a/b")) == []
+
+
+def test_lists_end(
+    server: Registry, client: RegistryClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pages, "MAX_PAGES", 10)
+    again = {"Link": '</v2/_catalog>; rel="next"'}
+    server.lasting.append(("GET", lambda h: h.answer(200, b'{"repositories": ["x"]}', again)))
+    with pytest.raises(RegistryError, match="without an end"):
+        list(client.catalog())
+
+
+def test_lists_stay_at_their_host(server: Registry, client: RegistryClient) -> None:
+    away = {"Link": '<http://elsewhere.example/v2/_catalog>; rel="next"'}
+    server.lasting.append(("GET", lambda h: h.answer(200, b'{"repositories": ["x"]}', away)))
+    with pytest.raises(RegistryError, match="another host"):
+        list(client.catalog())
 
 
 def test_a_manifest_of_another_digest(server: Registry, client: RegistryClient) -> None:
@@ -431,26 +495,6 @@ def test_another_range_than_asked_for(server: Registry, client: RegistryClient) 
 def test_a_missing_blob(server: Registry, client: RegistryClient) -> None:
     with pytest.raises(RegistryError, match="has no blob"):
         blob(client, digest_of(b"other"))
-
-
-def test_a_broken_upload_begins_again(
-    server: Registry, client: RegistryClient, tmp_path: Path
-) -> None:
-    def break_off(handler: Handler) -> bool:
-        handler.close_connection = True
-        return True
-
-    server.faults.append(("PUT .*/uploads/1", break_off))
-    assert upload(client, tmp_path, CONTENT)
-    assert len(server.seen("POST", "uploads")) == 2
-
-
-def test_an_upload_that_is_refused(
-    server: Registry, client: RegistryClient, tmp_path: Path
-) -> None:
-    (tmp_path / "blob").write_bytes(b"this")
-    with pytest.raises(RegistryError, match="answered 400"):
-        client.upload_blob("a/b", tmp_path / "blob", digest_of(b"that"), ignore)
 
 
 def test_cancelling_ends_a_wait(server: Registry, settings: Settings) -> None:

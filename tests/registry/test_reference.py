@@ -8,9 +8,11 @@ import sys
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from runner.errors import BadReference
-from runner.registry.reference import parse
+from runner.registry.reference import Defaults, Source, defaults_of, from_long, parse
+from runner.settings import Settings
 
 DIGEST = "sha256:" + "0123456789abcdef" * 4
 
@@ -34,6 +36,32 @@ DIGEST = "sha256:" + "0123456789abcdef" * 4
         ("[::1]:5000/x:2", "[::1]:5000/x:2", "[::1]:5000/x:2"),
         ("ai/a.b_c__d---e", "docker.io/ai/a.b_c__d---e:latest", "ai/a.b_c__d---e"),
         ("docker.io/my.org/x", "docker.io/my.org/x:latest", "docker.io/my.org/x"),
+        ("oci://ai/x", "docker.io/ai/x:latest", "ai/x"),
+        ("docker://localhost:5000/x", "localhost:5000/x:latest", "localhost:5000/x"),
+        ("hf.co/Org/Re.po", "huggingface.co/Org/Re.po:latest", "hf.co/Org/Re.po"),
+        ("HF.co/org/x", "huggingface.co/org/x:latest", "hf.co/org/x"),
+        ("hf.co/org/x:Q4_K_M", "huggingface.co/org/x:Q4_K_M", "hf.co/org/x:Q4_K_M"),
+        ("hf.co/org/x@main", "huggingface.co/org/x:latest@main", "hf.co/org/x@main"),
+        (
+            "hf.co/org/x:Q4_K_M@refs/pr/1",
+            "huggingface.co/org/x:Q4_K_M@refs/pr/1",
+            "hf.co/org/x:Q4_K_M@refs/pr/1",
+        ),
+        ("hf://org/x", "huggingface.co/org/x:latest", "hf.co/org/x"),
+        ("huggingface.co/org/x", "huggingface.co/org/x:latest", "hf.co/org/x"),
+        ("https://huggingface.co/org/x", "huggingface.co/org/x:latest", "hf.co/org/x"),
+        ("https://huggingface.co/org/x/?a=b#c", "huggingface.co/org/x:latest", "hf.co/org/x"),
+        (
+            "https://huggingface.co/org/x/tree/refs%2Fpr%2F1",
+            "huggingface.co/org/x:latest@refs/pr/1",
+            "hf.co/org/x@refs/pr/1",
+        ),
+        ("ms://Org/x:Q8_0@v1", "modelscope.cn/Org/x:Q8_0@v1", "ms://Org/x:Q8_0@v1"),
+        ("modelscope://org/x", "modelscope.cn/org/x:latest", "ms://org/x"),
+        ("modelscope.cn/org/x", "modelscope.cn/org/x:latest", "ms://org/x"),
+        ("https://www.modelscope.cn/models/org/x", "modelscope.cn/org/x:latest", "ms://org/x"),
+        ("modelscope.cn/models/x", "modelscope.cn/models/x:latest", "ms://models/x"),
+        ("hf-mirror.example/org/x", "hf-mirror.example/org/x:latest", None),
     ],
 )
 def test_spellings(text: str, long: str, short: str | None) -> None:
@@ -44,11 +72,38 @@ def test_spellings(text: str, long: str, short: str | None) -> None:
 
 
 def test_defaults() -> None:
-    assert parse("x", default_registry="r.example", default_organisation="org").long == (
-        "r.example/org/x:latest"
-    )
-    assert parse("a/x", default_registry="r.example").long == "r.example/a/x:latest"
-    assert parse("x", default_organisation="").long == "docker.io/library/x:latest"
+    defaults = Defaults(registry="r.example", organisation="org", tag="stable")
+    assert parse("x", defaults).long == "r.example/org/x:stable"
+    assert parse("a/x", defaults).long == "r.example/a/x:stable"
+    assert parse("x", Defaults(organisation="")).long == "docker.io/library/x:latest"
+    assert parse("hf.co/org/x", defaults).long == "huggingface.co/org/x:latest"
+
+
+def test_the_short_spelling_leaves_out_what_its_defaults_say() -> None:
+    defaults = Defaults(registry="r.example", tag="stable")
+    assert parse("ai/x", defaults).short == "ai/x"
+    assert parse("docker.io/ai/x:latest", defaults).short == "docker.io/ai/x:latest"
+    assert parse("r.example/x:1", defaults).short == "r.example/x:1"
+
+
+def test_every_spelling_a_program_may_compare() -> None:
+    assert parse("ai/x").spellings == ("docker.io/ai/x:latest", "ai/x", "ai/x:latest")
+    assert parse("hf.co/o/x").spellings[1:] == ("hf.co/o/x", "hf.co/o/x:latest")
+    assert parse("localhost:5000/x:1").spellings == ("localhost:5000/x:1",)
+
+
+def test_whom_a_host_speaks_as() -> None:
+    assert parse("hf://o/x").source is Source.HUGGING_FACE
+    assert parse("ms://o/x").source is Source.MODELSCOPE
+    assert parse("o/x").source is Source.REGISTRY
+
+
+def test_the_settings_make_the_defaults() -> None:
+    settings = Settings(default_organisation="team", default_tag="stable")
+    assert defaults_of(settings) == Defaults(organisation="team", tag="stable")
+    for wrong in ({"default_organisation": "My Team"}, {"default_tag": ":1"}):
+        with pytest.raises(ValidationError):
+            Settings.model_validate(wrong)
 
 
 def test_hosts_that_are_spoken_to() -> None:
@@ -84,7 +139,25 @@ def test_hosts_that_are_spoken_to() -> None:
         ("r:0/x", "not a port"),
         ("r:65536/x", "not a port"),
         ("r:port/x", "not a registry host"),
-        ("hf.co/org/x", "not an OCI registry"),
+        ("hf.co/x", "does not name a model at huggingface.co"),
+        ("hf.co/a/b/c", "does not name a model"),
+        ("hf.co/a/..", "does not name a model"),
+        ("hf.co/a/b..c", "does not name a model"),
+        ("hf.co/a/-b", "does not name a model"),
+        ("ms://", "does not name a model at modelscope.cn"),
+        ("https://huggingface.co/a/b/blob/main/x.gguf", "does not name a model"),
+        ("https://huggingface.co/datasets/a/b", "does not name a model"),
+        ("hf.co/a/b:", "tag is empty"),
+        ("hf.co/a/b@", "not a revision"),
+        ("hf.co/a/b@a/../b", "not a revision"),
+        ("hf.co/a/b@/a", "not a revision"),
+        ("hf.co/a/b@-a", "not a revision"),
+        ("hf.co/a/b@a@b", "not a revision"),
+        (f"hf.co/a/b@{DIGEST}", "not a revision"),
+        ("hf.co/a/" + "x" * 256, "longer than 255"),
+        ("ftp://ai/x", "URL"),
+        ("oci://hf.co:x/y", "not a registry host"),
+        ("file:///x", "path"),
         ("ai/" + "x" * 256, "longer than 255"),
     ],
 )
@@ -104,35 +177,65 @@ HOST = st.one_of(
     st.sampled_from(["docker.io", "index.docker.io", "[::1]", "[fe80::1]:5000"]),
 )
 TAG = st.from_regex(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,20}", fullmatch=True)
+DEFAULT_TAGS = st.sampled_from(["latest", "stable", "Q4_K_M"])
+AT_TAG = st.just("") | (TAG | DEFAULT_TAGS).map(lambda tag: f":{tag}")
+HUB_PART = st.from_regex(
+    r"[A-Za-z0-9_]{1,3}(\.?[A-Za-z0-9_-]{0,3}[A-Za-z0-9_]){0,2}", fullmatch=True
+)
+REVISION = st.lists(HUB_PART, min_size=1, max_size=3).map(lambda parts: "@" + "/".join(parts))
+HUB = st.sampled_from(
+    [
+        *("hf.co/", "huggingface.co/", "HF.CO/", "hf://", "https://huggingface.co/"),
+        *("ms://", "modelscope://", "modelscope.cn/", "https://modelscope.cn/models/"),
+    ]
+)
+DEFAULTS = st.builds(
+    Defaults,
+    registry=st.sampled_from(["docker.io", "r.example", "localhost:5000"]),
+    organisation=st.sampled_from(["ai", "", "team", "my.org", "localhost"]),
+    tag=DEFAULT_TAGS,
+)
 
 
 @st.composite
-def references(draw: st.DrawFn) -> str:
+def registry_references(draw: st.DrawFn) -> str:
     path = "/".join(draw(st.lists(COMPONENT, min_size=1, max_size=4)))
     host = draw(HOST.map(lambda host: f"{host}/"))
     if "." not in path.partition("/")[0] and not path.startswith("localhost/"):
         host = draw(st.sampled_from(["", host]))
-    tag = draw(st.just("") | TAG.map(lambda tag: f":{tag}"))
+    scheme = draw(st.sampled_from(["", "", "oci://", "docker://"]))
     digest = draw(st.just("") | st.just(f"@{DIGEST}"))
-    return f"{host}{path}{tag}{digest}"
+    return f"{scheme}{host}{path}{draw(AT_TAG)}{digest}"
 
 
-@given(references())
-def test_every_reference_of_the_grammar_is_read(text: str) -> None:
-    reference = parse(text)
-    assert parse(reference.long) == reference
-    assert parse(reference.short) == reference
+@st.composite
+def hub_references(draw: st.DrawFn) -> str:
+    revision = draw(st.just("") | REVISION)
+    return f"{draw(HUB)}{draw(HUB_PART)}/{draw(HUB_PART)}{draw(AT_TAG)}{revision}"
+
+
+@given(registry_references() | hub_references(), DEFAULTS, DEFAULTS)
+def test_every_reference_of_the_grammar_is_read(
+    text: str, defaults: Defaults, others: Defaults
+) -> None:
+    reference = parse(text, defaults)
+    assert parse(reference.long, others) == reference == from_long(reference.long)
+    for spelling in reference.spellings:
+        assert parse(spelling, defaults) == reference
     assert reference.tag or reference.digest
     assert len(reference.short) <= len(reference.long)
 
 
-@given(st.text(alphabet="aA0._-:/@[]é ", max_size=30))
-def test_any_text_is_read_or_refused(text: str) -> None:
+ANY = st.text(alphabet="aA0._-:/@[]é ", max_size=30)
+
+
+@given(st.just("") | HUB, ANY, DEFAULTS)
+def test_any_text_is_read_or_refused(prefix: str, text: str, defaults: Defaults) -> None:
     try:
-        reference = parse(text)
+        reference = parse(prefix + text, defaults)
     except BadReference:
         return
-    assert parse(reference.long) == parse(reference.short) == reference
+    assert parse(reference.long) == parse(reference.short, defaults) == reference
 
 
 def test_reading_references_is_light() -> None:

@@ -19,8 +19,6 @@ from runner.errors import EngineFailed, EngineStartTimeout, NotFound, RunnerErro
 from runner.hardware.host import HostFacts
 from runner.home import Home
 from runner.launch.base import Exit, Identity, LauncherKind
-from runner.models.package import package_gguf
-from runner.models.store import ModelStore
 from runner.registry.reference import parse
 from runner.scheduler.core import Phase
 from runner.scheduler.lease import Lease
@@ -28,6 +26,8 @@ from runner.scheduler.loop import InstanceLoop
 from runner.scheduler.planning import Planner
 from runner.settings import BackendSettings, Settings
 from runner.state import Install, State
+from runner.store.store import ModelStore
+from tests.models.packaging import package_gguf
 from tests.scheduler.launcher import DEADLINE_S, ThreadLauncher
 
 MODEL = "localhost:5000/demo:1"

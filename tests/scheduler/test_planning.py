@@ -2,28 +2,40 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
+from runner.artifacts.media import Dialect, ModelFormat
 from runner.demo import Quantization, gguf_path
 from runner.engines.base import Command, Mode, Plan
 from runner.engines.native import NativeProgram
 from runner.engines.selection import Offer, choose
-from runner.errors import BadSettings, EngineNotInstalled, ModelNotFound
+from runner.errors import (
+    BadSettings,
+    EngineNotInstalled,
+    ModelNotFound,
+    NoEngineFits,
+    Unsupported,
+)
 from runner.hardware.host import HostFacts
 from runner.home import Home
 from runner.launch.base import InstanceSpec, LauncherKind
 from runner.launch.process import ProcessLauncher
-from runner.models.media import ModelFormat
-from runner.models.package import package_gguf
-from runner.models.store import ModelStore, StoredModel
-from runner.registry.reference import parse
+from runner.models.package import package
+from runner.models.package_order import PackageOrder
+from runner.registry.reference import Defaults, parse
 from runner.scheduler.planning import Order, Planner
 from runner.settings import BackendSettings, Placement, Settings
 from runner.state import Install, State
+from runner.store.store import ModelStore, StoredModel
+from tests.models.artifacts import Artifact, Part, cncf, docker
+from tests.models.packaging import package_gguf
+from tests.store.tars import tar
+from tests.weights.gguf_bytes import LLAMA, STRING, gguf
 
 MODEL = "localhost:5000/demo:1"
 TRAINED = 2048
@@ -223,6 +235,64 @@ def test_a_packaged_chat_template_is_passed(planner: Planner, tmp_path: Path) ->
     assert passed.read_text() == template.read_text()
 
 
+def test_pickles_are_loaded_only_where_they_are_allowed(planner: Planner) -> None:
+    """Whether the config speaks of them, or they hide in an archive."""
+    weights = gguf_path().read_bytes()
+    hidden = tar(("sub/pytorch_model.bin", pickle.dumps({"a": 1})))
+    Artifact(
+        Dialect.DOCKER_V01, [docker("gguf.v3", weights)], {"format": "gguf", "pickles": True}
+    ).enter(planner.store, "told")
+    Artifact(Dialect.DOCKER_V01, [docker("gguf.v3", weights), docker("dir.tar", hidden)]).enter(
+        planner.store, "hidden"
+    )
+    allowing = replace(planner, settings=planner.settings.model_copy(update={"allow_pickle": True}))
+    for name in ("told", "hidden"):
+        with pytest.raises(Unsupported, match=f"weights of {name} are pickles") as caught:
+            _order(planner, name)
+        assert "allow_pickle: true" in caught.value.hint
+        assert _order(allowing, name).context_size == TRAINED
+
+
+def test_pickles_that_no_engine_serves_are_refused_for_that(planner: Planner) -> None:
+    parts = [cncf("weight.v1.raw", pickle.dumps({"a": 1}), "pytorch_model.bin")]
+    config = {"config": {"format": "pytorch"}}
+    Artifact(Dialect.MODELPACK, parts, config).enter(planner.store, "torch")
+    with pytest.raises(NoEngineFits, match="the model is pytorch") as caught:
+        _order(planner, "torch")
+    assert "allow_pickle" not in caught.value.hint
+
+
+def test_a_pickle_that_no_engine_sees_keeps_no_model_out(planner: Planner) -> None:
+    parts = [
+        docker("gguf.v3", gguf_path().read_bytes()),
+        Part("text/plain", pickle.dumps({"a": 1}), "pytorch_model.bin"),
+    ]
+    Artifact(Dialect.DOCKER_V01, parts).enter(planner.store, "beside")
+    assert _order(planner, "beside").context_size == TRAINED
+
+
+def test_files_in_folders_are_named_as_the_engine_sees_them(planner: Planner) -> None:
+    """Of a model whose config does not even say its format."""
+    parts = [
+        cncf("weight.v1.tar", tar(("deep/down/m.gguf", gguf_path().read_bytes()))),
+        cncf("weight.config.v1.raw", b"{{ m }}", "deep/chat.jinja"),
+    ]
+    Artifact(Dialect.MODELPACK, parts, {}).enter(planner.store, "packed")
+    spec = _spec(planner, "packed")
+    assert _value(spec, "--model") == str(spec.folders.model / "deep/down/m.gguf")
+    assert _value(spec, "--chat-template-file") == str(spec.folders.model / "deep/chat.jinja")
+    unpacked = gguf_path().stat().st_size + len(b"{{ m }}")
+    assert spec.memory_bytes == unpacked * 6 // 5 + GIB + TRAINED * KV_BYTES_PER_TOKEN
+
+
+def test_an_adapter_answers_nothing_alone(planner: Planner, tmp_path: Path) -> None:
+    path = tmp_path / "lora.gguf"
+    path.write_bytes(gguf({**LLAMA, "general.type": (STRING, "adapter")}))
+    package(planner.store, PackageOrder(parse("lora"), lora=path, base="ai/base"))
+    with pytest.raises(Unsupported, match="lora is an adapter"):
+        _order(planner, "lora")
+
+
 def test_the_users_flags_come_last(planner: Planner, binary: Path) -> None:
     flags = ("--threads", "1")
     planner = replace(planner, settings=_settings(binary=binary, flags=flags))
@@ -234,7 +304,7 @@ def test_the_default_registry_completes_names(planner: Planner, name: str) -> No
     long = "registry.example/team/demo:1"
     model = _package(planner, long, Quantization.Q8_0)
     store = ModelStore(
-        planner.store.root, default_registry="registry.example", default_organisation="team"
+        planner.store.root, Defaults(registry="registry.example", organisation="team")
     )
     order = _order(replace(planner, store=store), name)
     assert order.key.model == model.id
