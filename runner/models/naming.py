@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote
 
 from runner.errors import BadReference
-from runner.registry.digest import PREFIX
+from runner.registry.digest import PREFIX, SHORT_ID, id_digits
 from runner.registry.hubnames import hub_name
 from runner.registry.reference import STANDARD, Defaults, Reference, parse
 
-SHORT_ID = 12
-_ID = re.compile(rf"(?:{PREFIX})?([0-9a-f]{{{SHORT_ID},64}})", re.ASCII)
 _FILES = (".gguf", ".safetensors", ".dduf")
 
 
@@ -47,9 +44,9 @@ def read_name(text: str, defaults: Defaults = STANDARD) -> Reference | LocalPath
 def model_id(text: str) -> str:
     """The hex digits of what is spelled as an ID, empty for anything else. Raises BadReference
     for fewer digits after `sha256:`."""
-    match = _ID.fullmatch(text)
-    if match:
-        return match[1]
+    digits = id_digits(text)
+    if digits:
+        return digits
     if text.startswith(PREFIX):
         raise BadReference(
             f"{text!r} is not a model's ID",

@@ -6,7 +6,11 @@ import hashlib
 import re
 
 PREFIX = "sha256:"
+SHORT_ID = 12
+"""How many of a digest's digits people are shown, and have to give at least."""
+
 _DIGEST = re.compile(rf"{PREFIX}[0-9a-f]{{64}}", re.ASCII)
+_ID = re.compile(rf"(?:{PREFIX})?([0-9a-f]{{{SHORT_ID},64}})", re.ASCII)
 
 
 def is_digest(text: str) -> bool:
@@ -25,3 +29,9 @@ def digest_from(digits: str) -> str:
 def hex_of(digest: str) -> str:
     """A digest's digits alone, such as files are named by."""
     return digest.removeprefix(PREFIX)
+
+
+def id_digits(text: str) -> str:
+    """The digits of an ID, written whole or by its beginning; empty for what is none."""
+    match = _ID.fullmatch(text)
+    return match[1] if match else ""

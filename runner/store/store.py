@@ -7,7 +7,6 @@ program that is killed leaves at most files that belong to no model.
 
 from __future__ import annotations
 
-import re
 import threading
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from runner.artifacts.artifact import Manifest, ModelConfig, parse_config, parse_manifest
 from runner.errors import BadReference, Conflict, DiskFull, ModelNotFound
-from runner.registry.digest import PREFIX, digest_of, hex_of
+from runner.registry.digest import PREFIX, SHORT_ID, digest_of, hex_of, id_digits
 from runner.registry.reference import STANDARD, Defaults, Reference, defaults_of, from_long, parse
 from runner.store.blobs import Blobs
 from runner.store.files import explain
@@ -33,8 +32,6 @@ if TYPE_CHECKING:
     from runner.store.leftovers import Pruned
 
 SETTINGS = frozenset({"models_path", "default_organisation", "default_tag"})
-SHORT_ID = 12
-_ID = re.compile(rf"(?:{PREFIX})?([0-9a-f]{{{SHORT_ID},64}})", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -316,7 +313,7 @@ class ModelStore:
     def _parsed(self, name: str | Reference) -> Reference:
         if isinstance(name, Reference):
             return name
-        if name.startswith(PREFIX) and _ID.fullmatch(name):
+        if name.startswith(PREFIX) and id_digits(name):
             raise ModelNotFound(f"no model here has the ID {name}", hint="runner ls lists them")
         return self.reference(name)
 
@@ -371,10 +368,10 @@ def _name(entries: dict[str, Entry], entry: Entry, tags: Iterable[str]) -> Entry
 
 
 def _by_id(name: str, entries: Iterable[Entry]) -> Entry | None:
-    match = _ID.fullmatch(name)
-    if not match:
+    digits = id_digits(name)
+    if not digits:
         return None
-    found = [entry for entry in entries if hex_of(entry.id).startswith(match[1])]
+    found = [entry for entry in entries if hex_of(entry.id).startswith(digits)]
     if len(found) > 1:
         raise BadReference(f"{name} is the beginning of several IDs", hint="give more digits")
     return found[0] if found else None
