@@ -118,6 +118,9 @@ class AlwaysReady:
     def __init__(self, leases: dict[str, Held]) -> None:
         self.leases = leases
 
+    def refuse_unknown(self, engine: str) -> None:
+        """Every engine is there."""
+
     def ready(self, engine: str | None, model: str, mode: Mode) -> Held:
         return self.leases[model]
 

@@ -14,8 +14,10 @@ import os
 import signal
 import socket
 import sys
+import threading
 import time
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -27,11 +29,13 @@ from runner.api.services import Services
 from runner.configuration import Configuration
 from runner.daemonlock import become_only_daemon
 from runner.dockerhost import DockerHost
+from runner.engines.registered import Engines, engines
 from runner.errors import AlreadyRunning, Unavailable
 from runner.gateway.protocol import protocol_class
-from runner.hardware.host import host_facts
+from runner.hardware.watch import HostWatch
 from runner.installs.installer import Installer
 from runner.launch.base import Launcher, LauncherKind
+from runner.launch.code import CodeLauncher
 from runner.launch.docker import DockerLauncher
 from runner.launch.process import ProcessLauncher
 from runner.scheduler.loop import InstanceLoop
@@ -44,6 +48,11 @@ log = logging.getLogger("runner")
 LOG_BYTES = 10 * 1024 * 1024
 BACKLOG = 2048
 KEEP_ALIVE_S = 75
+WORKERS_NAME = "work"
+WORKERS = 64
+"""Threads for what blocks: tools and a Docker that hang must leave some for all others."""
+WORKERS_GRACE_S = 5.0
+"""How long the end waits for them."""
 
 
 class Server(uvicorn.Server):
@@ -74,6 +83,17 @@ class Server(uvicorn.Server):
         self.should_exit = True
 
 
+class Workers(ThreadPoolExecutor):
+    """The event loop's threads, for whose work its end does not wait."""
+
+    def __init__(self) -> None:
+        super().__init__(WORKERS, thread_name_prefix=WORKERS_NAME)
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Never waits: what hangs would keep the loop open for good."""
+        super().shutdown(wait=False, cancel_futures=True)
+
+
 def serve(configuration: Configuration, listening: Callable[[], None]) -> None:
     """Runs until it is told to end; calls `listening` once it has its port.
 
@@ -87,6 +107,19 @@ def serve(configuration: Configuration, listening: Callable[[], None]) -> None:
         listening()
         _log_to(home.log_file, configuration.settings.log_level)
         _run(_serve(configuration, listeners))
+    _leave_what_hangs()
+
+
+def _leave_what_hangs() -> None:
+    """The interpreter's own end would wait for the workers for ever."""
+    deadline = time.monotonic() + WORKERS_GRACE_S
+    working = [one for one in threading.enumerate() if one.name.startswith(WORKERS_NAME)]
+    for one in working:
+        one.join(max(0.0, deadline - time.monotonic()))
+    if any(one.is_alive() for one in working):
+        log.warning("left behind at the end: work that hangs")
+        logging.shutdown()
+        os._exit(0)
 
 
 def _refuse_newer_state(configuration: Configuration) -> None:
@@ -96,10 +129,13 @@ def _refuse_newer_state(configuration: Configuration) -> None:
 
 
 async def _serve(configuration: Configuration, listeners: list[socket.socket]) -> None:
+    asyncio.get_running_loop().set_default_executor(Workers())
     settings = configuration.settings
     docker = DockerHost()
-    instances = _instance_loop(configuration, docker)
-    state = State(configuration.home.state_file)
+    planner = await asyncio.to_thread(_planner, configuration, docker)
+    launchers = _launchers(configuration, docker, planner.engines)
+    instances = InstanceLoop(planner, launchers, load_timeout=settings.load_timeout)
+    state = planner.state
     protocol = protocol_class(instances, settings)
     server = Server(
         uvicorn.Config(
@@ -119,11 +155,13 @@ async def _serve(configuration: Configuration, listeners: list[socket.socket]) -
     server.config.app = application(
         Services(
             configuration=configuration,
-            store=store_of(configuration),
+            store=planner.store,
             state=state,
             docker=docker,
-            installer=Installer(docker, state, settings, configuration.home.identity),
+            installer=Installer(docker, configuration, state, planner.engines, planner.host),
             instances=instances,
+            planner=planner,
+            launchers=launchers,
             stop=server.end,
             ending=server.ending,
             started_at=time.time(),
@@ -142,20 +180,29 @@ async def _not_yet(scope: object, receive: object, send: object) -> None:
     """Holds the place of the application, which itself needs the server to end it."""
 
 
-def _instance_loop(configuration: Configuration, docker: DockerHost) -> InstanceLoop:
-    home, settings = configuration.home, configuration.settings
-    launchers: dict[LauncherKind, Launcher] = {
-        LauncherKind.DOCKER: DockerLauncher(docker, home.identity),
+def _launchers(
+    configuration: Configuration, docker: DockerHost, found: Engines
+) -> Mapping[LauncherKind, Launcher]:
+    return {
+        LauncherKind.DOCKER: DockerLauncher(docker, configuration.home.identity),
         LauncherKind.PROCESS: ProcessLauncher(),
+        LauncherKind.CODE: CodeLauncher(found, start_s=configuration.settings.load_timeout),
     }
-    planner = Planner(
+
+
+def _planner(configuration: Configuration, docker: DockerHost) -> Planner:
+    home = configuration.home
+    found = engines(home.custom_engines)
+    for problem in found.problems:
+        log.warning("an engine is left out: %s", problem.message)
+    return Planner(
         home=home,
-        settings=settings,
+        settings=configuration.settings,
         store=store_of(configuration),
         state=State(home.state_file),
-        host=host_facts(),
+        host=HostWatch(docker.facts),
+        engines=found,
     )
-    return InstanceLoop(planner, launchers, load_timeout=settings.load_timeout)
 
 
 def _run(main: Coroutine[object, object, None]) -> None:

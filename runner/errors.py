@@ -5,6 +5,7 @@ RunnerError                      status exit
 │   ├── BadReference                400    2  not a model reference
 │   ├── BadModelFile                422    2  a file that is not readable as a model
 │   ├── BadSettings                 400    2  the settings file, a RUNNER_* variable or a flag
+│   ├── BadEngineFile               400    2  an engine.yaml, with all of its mistakes
 │   ├── MissingModel                400    2  a request that names no model
 │   ├── MethodNotAllowed            405    2
 │   └── BodyTooLarge                413    2
@@ -71,6 +72,10 @@ class BadModelFile(BadInput):
 
 class BadSettings(BadInput):
     code = "bad_settings"
+
+
+class BadEngineFile(BadInput):
+    code = "bad_engine_file"
 
 
 class MissingModel(BadInput):

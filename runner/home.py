@@ -51,6 +51,16 @@ class Home:
         return self.root / "daemon.log"
 
     @property
+    def custom_engines(self) -> Path:
+        """The user's own engines: a folder each, with an engine.yaml."""
+        return self.root / "engines.d"
+
+    @property
+    def environments(self) -> Path:
+        """Python environments of engines that run as native processes."""
+        return self.root / "engines"
+
+    @property
     def run(self) -> Path:
         """Sockets; outside the home where its path is too long for a socket's address."""
         inside = self.root / "run"

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
 
@@ -48,12 +48,17 @@ class Proxy(_Section):
 
 
 class BackendSettings(_Section):
-    """One engine's defaults: `binary` runs as its native process, `flags` go to each start."""
+    """One engine's defaults: `binary` runs as its native process; `options`, `flags` and
+    `environment` go to each start, under what is configured for a model. `allowed_flags` are
+    flags that the runner would refuse, and an operator allows."""
 
     placement: Placement = Placement.AUTO
     binary: WholePath | None = None
     context_size: int | None = Field(default=None, ge=1)
+    options: dict[str, Any] = Field(default_factory=dict)
     flags: tuple[str, ...] = ()
+    environment: dict[str, str] = Field(default_factory=dict)
+    allowed_flags: tuple[str, ...] = ()
 
 
 class Settings(_Section):
@@ -79,7 +84,7 @@ class Settings(_Section):
     image_registry: str = ""
     build_contexts: dict[str, str] = Field(default_factory=dict)
     build_secrets: dict[str, WholePath] = Field(default_factory=dict)
-    preference: tuple[str, ...] = ("llama.cpp",)
+    preference: tuple[str, ...] = ()
     backends: dict[str, BackendSettings] = Field(default_factory=dict)
     allowed_origins: tuple[str, ...] = ()
     max_body: int = Field(default=256 * 1024 * 1024, ge=1024)

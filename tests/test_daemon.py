@@ -12,6 +12,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -91,7 +92,9 @@ def test_a_load_outlives_the_client_that_asked_for_it(running: Daemon) -> None:
         ("/v1/chat/completions", {"model": "nobody/nothing"}, 404, "model_not_found"),
         ("/engines/nope/v1/chat/completions", {"model": MODEL}, 404, "engine_not_found"),
         ("/engines/status/v1/chat/completions", {"model": MODEL}, 404, "engine_not_found"),
-        ("/engines/vllm/v1/chat/completions", {"model": MODEL}, 412, "engine_not_installed"),
+        ("/engines/vllm/v1/chat/completions", {"model": MODEL}, 412, "no_engine_fits"),
+        ("/engines/llama.cpp:cuda12/v1/chat/completions", {"model": MODEL}, 412, "no_engine_fits"),
+        ("/engines/llama.cpp:gpu/v1/chat/completions", {"model": MODEL}, 400, "bad_input"),
         ("/v1/chat/completions", {"messages": []}, 400, None),
         ("/v1/chat/completions", "{", 400, None),
         ("/engines/unload", {"everything?": 1}, 400, "bad_input"),
@@ -128,7 +131,8 @@ def test_other_hosts_and_origins_are_refused(running: Daemon) -> None:
 
 
 def test_an_engine_that_dies_while_loading_is_told_with_its_last_words(packaged: Path) -> None:
-    flags = "{llama.cpp: {flags: [--no-such-flag]}}"
+    """Of a flag that nobody knows, and an operator allowed."""
+    flags = "{llama.cpp: {flags: [--no-such-flag], allowed_flags: [--no-such-flag]}}"
     with daemon(packaged, env={"RUNNER_BACKENDS": flags}) as found, found.http() as client:
         response = client.post("/v1/chat/completions", json=chat_body(MODEL, "x"))
         assert response.status_code == 502
@@ -363,6 +367,17 @@ def test_flags_that_are_the_runners_own_are_refused(packaged: Path) -> None:
         assert "--host is set by the runner itself" in response.json()["error"]["message"]
 
 
+def test_flags_that_the_engine_does_not_know_are_refused_with_the_nearest(packaged: Path) -> None:
+    flags = "{llama.cpp: {flags: [--no-wramup]}}"
+    with daemon(packaged, env={"RUNNER_BACKENDS": flags}) as found, found.http() as client:
+        response = client.post("/v1/chat/completions", json=chat_body(MODEL, "x"))
+        assert response.status_code == 400
+        error = response.json()["error"]
+        assert "--no-wramup is no flag of this engine" in error["message"]
+        assert error["hint"] == "did you mean --no-warmup?"
+        assert found.instances() == []
+
+
 def test_removing_one_of_several_names_keeps_the_model(running: Daemon) -> None:
     running.chat(MODEL, FIRST.question)
     with running.http() as client:
@@ -393,3 +408,43 @@ def test_stalled_pulls_hold_up_nothing(packaged: Path) -> None:
             assert pull.result().returncode == 8
         for connection in waiting:
             connection.close()
+
+
+def _open_in(process: int, file: Path) -> int:
+    """How often a process has a file open."""
+    return sum(
+        os.path.realpath(link) == str(file) for link in Path(f"/proc/{process}/fd").iterdir()
+    )
+
+
+@contextmanager
+def _plans_that_hang(found: Daemon, number: int) -> Iterator[None]:
+    """Requests whose planning reads from a pipe that says nothing; it ends with the block."""
+    (stored,) = found.get("/models")
+    folder = found.socket.parent.parent / "models" / "bundles" / "sha256"
+    pipe = folder / stored["id"].removeprefix("sha256:") / "bundle.json"
+    pipe.parent.mkdir(parents=True)
+    os.mkfifo(pipe)
+    held = os.open(pipe, os.O_RDWR)
+    with ThreadPoolExecutor(number) as pool:
+        try:
+            for _ in range(number):
+                pool.submit(runner, "run", MODEL, FIRST.question)
+            until(lambda: _open_in(found.pid, pipe) == number, "all of them hang")
+            yield
+        finally:
+            pipe.unlink()
+            os.close(held)
+
+
+def test_plans_that_hang_hold_up_nothing_else(running: Daemon) -> None:
+    with _plans_that_hang(running, 8):
+        assert running.get("/version")["version"]
+        assert "1 in the store" in succeed("status")
+    until(lambda: len(running.instances()) == 1, "all go on once the pipe has ended")
+
+
+def test_plans_that_hang_do_not_keep_the_daemon_from_ending(packaged: Path) -> None:
+    with daemon(packaged, env={"RUNNER_DRAIN_TIMEOUT": "1"}) as found, _plans_that_hang(found, 2):
+        assert found.end(signal.SIGINT) == 0
+    assert "work that hangs" in (packaged / "daemon.log").read_text()

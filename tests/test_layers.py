@@ -48,6 +48,7 @@ READS_ENVIRONMENT = {
     "configuration.py",  # the one reader of settings
     "hubs/credentials.py",  # tokens, which belong to the hubs
     "cli/background.py",  # which home, without loading all settings; the daemon's inheritance
+    "installs/tools.py",  # what Docker and pip inherit
     "launch/process.py",  # what native engines inherit
     "registry/authfiles.py",  # DOCKER_CONFIG and REGISTRY_AUTH_FILE, other programs' own
     "dockerhost/host.py",  # DOCKER_HOST and the like, which belong to Docker

@@ -4,8 +4,18 @@ from __future__ import annotations
 
 import pytest
 
+from runner.engines.catalog import descriptions
 from runner.errors import BadInput, EngineNotFound
-from runner.names import ALIASES, KNOWN, RESERVED, Accelerator, accelerator, canonical_engine
+from runner.names import (
+    ALIASES,
+    RESERVED,
+    Accelerator,
+    Target,
+    accelerator,
+    canonical_engine,
+    near_hint,
+    target,
+)
 
 
 @pytest.mark.parametrize(
@@ -32,13 +42,39 @@ def test_words_of_the_api_are_no_engines(word: str) -> None:
 
 
 def test_no_engine_or_alias_is_a_reserved_word() -> None:
-    assert not RESERVED & {*KNOWN, *ALIASES}
+    assert not RESERVED & {*(about.name for about in descriptions()), *ALIASES}
 
 
-def test_an_unknown_engine_names_the_nearest() -> None:
-    with pytest.raises(EngineNotFound) as caught:
-        canonical_engine("lama.cpp")
-    assert caught.value.hint == "did you mean llama.cpp?"
+@pytest.mark.parametrize("word", ["", "a b", "../x", "a/b", "ä", "x" * 64, "-a"])
+def test_what_can_not_stand_in_a_path_is_no_engine(word: str) -> None:
+    with pytest.raises(EngineNotFound):
+        canonical_engine(word)
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("vllm", Target("vllm")),
+        ("MLX", Target("mlx-lm")),
+        ("vllm:cuda", Target("vllm", "cuda")),
+        ("any:rocm", Target("", "rocm")),
+        ("any", Target()),
+    ],
+)
+def test_targets(text: str, found: Target) -> None:
+    assert target(text) == found
+    assert target(str(found) or "any") == found
+
+
+@pytest.mark.parametrize("text", ["vllm:", ":cuda", "vllm:a/b", "status:cuda", "vllm:cuda:2"])
+def test_what_is_no_target(text: str) -> None:
+    with pytest.raises(EngineNotFound):
+        target(text)
+
+
+def test_the_nearest_name_or_all() -> None:
+    assert near_hint("lama.cpp", ["llama.cpp", "vllm"], "engines") == "did you mean llama.cpp?"
+    assert near_hint("x", ["llama.cpp", "vllm"], "engines") == "engines: llama.cpp, vllm"
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,18 @@ from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
 
-from runner.api import archives, engines, logs, models, openai, system
+from runner.api import (
+    archives,
+    choices,
+    configure,
+    engines,
+    explain,
+    installs,
+    logs,
+    models,
+    openai,
+    system,
+)
 from runner.api.services import Services
 from runner.errors import InternalError, MethodNotAllowed, NotFound, RunnerError
 from runner.gateway.guard import GuardMiddleware
@@ -27,6 +38,10 @@ def application(services: Services) -> Starlette:
             *archives.ROUTES,
             *models.ROUTES,
             *engines.ROUTES,
+            *installs.ROUTES,
+            *choices.ROUTES,
+            *configure.ROUTES,
+            *explain.ROUTES,
             *openai.ROUTES,
         ],
         middleware=[Middleware(GuardMiddleware, settings=services.configuration.settings)],

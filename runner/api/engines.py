@@ -1,10 +1,9 @@
-"""Routes for engines and instances: Docker Model Runner's, and our own under `/runner/v1/`."""
+"""Routes for what engines do here: Docker Model Runner's, and our own under `/runner/v1/`."""
 
 from __future__ import annotations
 
 import asyncio
-import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 
 from pydantic import Field
@@ -13,35 +12,21 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from runner.api.body import Body, read_body
-from runner.api.jobs import Line, Tell, in_own_thread, job
+from runner.api.jobs import Line, in_own_thread
 from runner.api.services import Services, services
-from runner.engines.native import native_program
-from runner.engines.registered import ENGINES
+from runner.engines.description import Form
+from runner.engines.native import NATIVE_VARIANT, native_program
 from runner.errors import BadReference, ModelNotFound, RunnerError, Unavailable
-from runner.installs.installer import Outcome
-from runner.launch.base import Identity
+from runner.launch.base import Identity, Launcher
+from runner.launch.code import CodeLauncher
 from runner.models.naming import model_id
-from runner.names import accelerator, canonical_engine
+from runner.names import canonical_engine
 from runner.registry.digest import PREFIX
 from runner.scheduler.core import Phase
 from runner.scheduler.live import InstanceStatus
 from runner.state import Install
 from runner.store.store import ModelStore
 from runner.store.usage import disk_usage
-
-
-class InstallBackend(Body):
-    """`version` is accepted for compatibility: one version of each engine ships."""
-
-    backend: str = "llama.cpp"
-    version: str = ""
-    gpu: str = "auto"
-    force: bool = False
-
-
-class UninstallBackend(Body):
-    backend: str
-    gpu: str = "auto"
 
 
 class Unload(Body):
@@ -54,7 +39,7 @@ async def status(request: Request) -> Response:
     """Docker Model Runner's shape: engine → `Running: …` or `Not Installed: …`."""
     here = services(request)
     installed = await asyncio.to_thread(here.state.installs)
-    return JSONResponse({name: _in_words(here, name, installed) for name in ENGINES})
+    return JSONResponse({name: _in_words(here, name, installed) for name in here.engines})
 
 
 async def ps(request: Request) -> Response:
@@ -87,65 +72,23 @@ async def unload(request: Request) -> Response:
     return JSONResponse({"unloaded_runners": count})
 
 
-async def install_backend(request: Request) -> Response:
-    body = await read_body(request, InstallBackend)
-    here = services(request)
-    never = threading.Event()
-    await in_own_thread(lambda: _install(here, body, _silent, never))
-    return Response(status_code=200)
-
-
-async def install(request: Request) -> Response:
-    """The same as a stream of JSON lines."""
-    body = await read_body(request, InstallBackend)
-    here = services(request)
-
-    def work(tell: Tell, cancelled: threading.Event) -> Line:
-        outcome = _install(here, body, tell, cancelled)
-        return {
-            "type": "success",
-            "message": _installed_message(outcome),
-            "install": install_json(outcome.install),
-        }
-
-    return await job(work, here.ending)
-
-
-async def uninstall_backend(request: Request) -> Response:
-    """Stops the engine's instances, then removes its images."""
-    body = await read_body(request, UninstallBackend)
-    here = services(request)
-    engine, gpu = canonical_engine(body.backend), accelerator(body.gpu)
-    leaving = await asyncio.to_thread(here.installer.leaving, engine, gpu)
-    serving = _instances_of(here, engine, {install.variant for install in leaving})
-    await here.instances.unload(serving, drain_timeout=here.configuration.settings.drain_timeout)
-    for install in leaving:
-        await asyncio.to_thread(here.installer.uninstall, install)
-    # Requests that came meanwhile have started it again.
-    again = _instances_of(here, engine, {install.variant for install in leaving})
-    await here.instances.unload(again, drain_timeout=here.configuration.settings.drain_timeout)
-    return JSONResponse({"uninstalled": [install_json(install) for install in leaving]})
-
-
 async def instances(request: Request) -> Response:
     """Every instance with all that is known of it."""
-    found = services(request).instances.statuses()
-    return JSONResponse([instance_json(status) for status in found])
+    here = services(request)
+    found = here.instances.statuses()
+    figures = await asyncio.to_thread(_figures, here.launchers.values(), found)
+    return JSONResponse(
+        [{**instance_json(one), "stats": figures[one.identity.instance]} for one in found]
+    )
 
 
-def install_json(install: Install) -> Line:
-    return {
-        "backend": install.engine,
-        "variant": install.variant,
-        "version": install.version,
-        "image": install.image,
-        "manifest_digest": install.manifest_digest,
-        "config_digest": install.config_digest,
-        "diff_ids": list(install.diff_ids),
-        "source": install.source,
-        "size": install.size,
-        "installed_at": install.installed_at,
-    }
+def _figures(
+    launchers: Iterable[Launcher], found: Sequence[InstanceStatus]
+) -> Mapping[str, Mapping[str, float]]:
+    """What plug-ins tell of their instances; of others nothing is asked here."""
+    telling = {one.kind: one for one in launchers if isinstance(one, CodeLauncher)}
+    names = [(one.identity.instance, one.launcher) for one in found]
+    return {name: telling[kind].stats(name) if kind in telling else {} for name, kind in names}
 
 
 def instance_json(status: InstanceStatus) -> Line:
@@ -181,38 +124,21 @@ def _ps(status: InstanceStatus) -> Line:
 
 
 def _in_words(here: Services, name: str, installed: Iterable[Install]) -> str:
-    for install in installed:
-        if install.engine == name:
-            return f"Running: {name} {install.version} ({install.variant})"
+    found = [f"{one.version} ({one.variant})" for one in installed if one.engine == name]
     try:
         native = native_program(name, here.configuration.settings.backend(name))
     except RunnerError as error:
         return f"Error: {error.message}"
     if native is not None:
-        return f"Running: {name} {native.version} (native)"
+        found.append(f"{native.version} ({NATIVE_VARIANT})")
+    found += [
+        f"{variant.version} ({variant.name})"
+        for variant in here.engines[name].description.variants
+        if variant.form is Form.CODE
+    ]
+    if found:
+        return f"Running: {name} {', '.join(found)}"
     return f"Not Installed: runner install-runner --backend {name}"
-
-
-def _install(
-    here: Services, body: InstallBackend, tell: Tell, cancelled: threading.Event
-) -> Outcome:
-    return here.installer.install(
-        canonical_engine(body.backend),
-        accelerator(body.gpu),
-        lambda text: tell({"type": "progress", "message": text}),
-        cancelled,
-        force=body.force,
-    )
-
-
-def _installed_message(outcome: Outcome) -> str:
-    install = outcome.install
-    what = f"{install.engine}/{install.variant} {install.version}"
-    return f"installed {what}" if outcome.fresh else f"{what} is installed already"
-
-
-def _silent(line: Line) -> None:
-    """Nobody listens to the progress of Docker Model Runner's plain route."""
 
 
 def _chosen(here: Services, body: Unload) -> list[str]:
@@ -259,21 +185,10 @@ def _long(store: ModelStore, name: str) -> str:
         return name
 
 
-def _instances_of(here: Services, engine: str, variants: set[str]) -> list[str]:
-    return [
-        status.identity.instance
-        for status in here.instances.statuses()
-        if status.identity.engine == engine and status.identity.variant in variants
-    ]
-
-
 ROUTES = [
     Route("/engines/status", status, methods=["GET"]),
     Route("/engines/ps", ps, methods=["GET"]),
     Route("/engines/df", df, methods=["GET"]),
     Route("/engines/unload", unload, methods=["POST"]),
-    Route("/engines/install-backend", install_backend, methods=["POST"]),
-    Route("/engines/uninstall-backend", uninstall_backend, methods=["POST"]),
-    Route("/runner/v1/install", install, methods=["POST"]),
     Route("/runner/v1/instances", instances, methods=["GET"]),
 ]

@@ -7,9 +7,8 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from runner.api.services import Services, services
-from runner.engines.registered import engine_named
 from runner.errors import ModelNotFound
-from runner.names import canonical_engine
+from runner.names import ANY_ENGINE, target
 from runner.store.store import StoredModel
 
 _PREFIXES = ("", "/engines", "/engines/{engine}")
@@ -31,11 +30,11 @@ async def get_model(request: Request) -> Response:
 def _served(request: Request) -> list[StoredModel]:
     """All models, or those of a format that the path's engine serves."""
     here: Services = services(request)
-    named = request.path_params.get("engine")
-    if named is None:
+    asked = target(request.path_params.get("engine", ANY_ENGINE))
+    if not asked.engine:
         return list(here.store.list())
-    engine = engine_named(canonical_engine(named))
-    return [model for model in here.store.list() if model.config.format in engine.formats]
+    formats = here.engines.named(asked.engine).description.formats
+    return [model for model in here.store.list() if model.config.format in formats]
 
 
 def _openai(model: StoredModel) -> dict[str, object]:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from starlette.requests import Request
 
 from runner.configuration import Configuration
 from runner.dockerhost import DockerHost
+from runner.engines.registered import Engines
+from runner.hardware.host import HostFacts
 from runner.installs.installer import Installer
+from runner.launch.base import Launcher, LauncherKind
 from runner.scheduler.loop import InstanceLoop
+from runner.scheduler.planning import Planner
 from runner.state import State
 from runner.store.store import ModelStore
 
@@ -29,9 +33,19 @@ class Services:
     docker: DockerHost
     installer: Installer
     instances: InstanceLoop
+    planner: Planner
+    launchers: Mapping[LauncherKind, Launcher]
     stop: Callable[[bool], None]
     ending: asyncio.Event
     started_at: float
+
+    @property
+    def engines(self) -> Engines:
+        return self.planner.engines
+
+    @property
+    def host(self) -> Callable[[], HostFacts]:
+        return self.planner.host
 
 
 def services(request: Request) -> Services:

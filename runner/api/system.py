@@ -12,14 +12,20 @@ from starlette.routing import Route
 
 from runner import __version__
 from runner.api.body import Body, read_body
-from runner.api.engines import install_json, instance_json
+from runner.api.engines import instance_json
+from runner.api.installs import install_json
 from runner.api.jobs import Line
 from runner.api.services import Services, services
-from runner.engines.native import native_program
-from runner.engines.registered import ENGINES
-from runner.engines.selection import NATIVE_VARIANT
+from runner.engines.description import Form
+from runner.engines.native import NATIVE_VARIANT, native_program
 from runner.launch.base import LauncherKind
 from runner.models.surroundings import all_around
+from runner.state import InstallKind
+
+_LAUNCHERS = {
+    InstallKind.IMAGE: LauncherKind.DOCKER,
+    InstallKind.ENVIRONMENT: LauncherKind.PROCESS,
+}
 
 
 class Stop(Body):
@@ -71,22 +77,28 @@ async def stop(request: Request) -> Response:
 
 
 def _engines(here: Services) -> list[Line]:
+    """What is installed, what came with the runner or the user's settings, and plug-ins."""
     installed: list[Line] = [
-        {**install_json(install), "launcher": LauncherKind.DOCKER}
+        {**install_json(install), "launcher": _LAUNCHERS[install.kind]}
         for install in here.state.installs()
     ]
     settings = here.configuration.settings
-    native: list[Line] = [
-        {
-            "backend": name,
-            "variant": NATIVE_VARIANT,
-            "version": program.version,
-            "launcher": LauncherKind.PROCESS,
-        }
-        for name in ENGINES
+    native = [
+        _line(name, NATIVE_VARIANT, program.version, LauncherKind.PROCESS)
+        for name in here.engines
         if (program := native_program(name, settings.backend(name))) is not None
     ]
-    return [*installed, *native]
+    plugged = [
+        _line(name, variant.name, variant.version, LauncherKind.CODE)
+        for name, engine in here.engines.items()
+        for variant in engine.description.variants
+        if variant.form is Form.CODE
+    ]
+    return [*installed, *native, *plugged]
+
+
+def _line(engine: str, variant: str, version: str, launcher: LauncherKind) -> Line:
+    return {"backend": engine, "variant": variant, "version": version, "launcher": launcher}
 
 
 ROUTES = [

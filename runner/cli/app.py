@@ -8,12 +8,16 @@ from collections.abc import Callable
 from typing import TextIO
 
 import typer
+from typer.core import TyperCommand
 
 from runner.cli import (
     check,
     config,
+    configure,
     demo,
     df,
+    engines,
+    explain,
     export_models,
     import_models,
     inspect_model,
@@ -40,6 +44,7 @@ from runner.cli import (
     version,
 )
 from runner.cli.next_step import unusable, with_next_step
+from runner.cli.option_flags import OptionsCommand
 from runner.cli.output import fail
 from runner.cli.sections import Sections
 from runner.errors import RunnerError
@@ -72,6 +77,9 @@ COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
         "rm": rm.rm,
         "ps": ps.ps,
         "unload": unload.unload,
+        "configure": configure.configure,
+        "configure show": configure.show,
+        "explain": explain.explain,
         "demo": demo.demo,
     },
     "The model store": {
@@ -100,13 +108,17 @@ COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
 }
 """Each command under its heading, in the order in which help lists them."""
 
+CLASSES: dict[str, type[TyperCommand]] = {"configure": OptionsCommand}
+"""Commands with more to them than their function's parameters."""
+
 ALIASES: dict[str, Callable[..., None]] = {"list": ls.ls, "stop": unload.unload}
 
 for heading, commands in COMMANDS.items():
     for name, command in commands.items():
-        app.command(name, rich_help_panel=heading)(command)
+        app.command(name, cls=CLASSES.get(name), rich_help_panel=heading)(command)
 for alias, aliased in ALIASES.items():
     app.command(alias, hidden=True)(aliased)
+app.add_typer(engines.app, name="engines", rich_help_panel="Engines and the daemon")
 app.add_typer(config.app, name="config", rich_help_panel="Engines and the daemon")
 
 

@@ -18,7 +18,7 @@ _HELP = "/clear  forget the history\n/bye    end (or Ctrl-D)\n/help   this list"
 
 
 class Chat:
-    """One model and the messages so far."""
+    """One model and the messages so far. `backend` is an engine as paths name it, "" for any."""
 
     def __init__(self, client: Client, model: str, backend: str) -> None:
         self.model = model

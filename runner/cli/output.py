@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from runner.errors import RunnerError
 from runner.registry.digest import hex_of
@@ -27,7 +27,14 @@ def fail(error: RunnerError) -> int:
 
 
 def note(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+    print(plain(text), file=sys.stderr, flush=True)
+
+
+def plain(text: str) -> str:
+    """Without what would steer the terminal: much of what is shown was read from models' files."""
+    if text.isprintable():
+        return text
+    return "".join(one if one.isprintable() or one in "\n\t" else "�" for one in text)
 
 
 def show_json(value: object) -> None:
@@ -49,7 +56,22 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], spare: Sequence[
 
         columns = fitted(columns, get_terminal_size().columns, spare)
     line = _GAP.join(f"%-{max(map(len, column))}s" for column in columns)
-    print("\n".join((line % row).rstrip() for row in zip(*columns, strict=True)))
+    print("\n".join(plain((line % row).rstrip()) for row in zip(*columns, strict=True)))
+
+
+def tabulated(header: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> Iterator[str]:
+    """The same as lines, for cells of sentences: what the last column has no room for goes on
+    below it."""
+    from textwrap import wrap
+
+    columns = list(zip(header, *rows, strict=True))
+    widths = [max(map(len, column)) for column in columns[:-1]]
+    indent = sum(widths) + len(_GAP) * len(widths)
+    for *cells, last in zip(*columns, strict=True):
+        begin = "".join(f"{cell:<{wide}}{_GAP}" for cell, wide in zip(cells, widths, strict=True))
+        pieces = wrap(last, max(width - indent, _LEAST), break_on_hyphens=False) or [""]
+        yield (begin + pieces[0]).rstrip()
+        yield from (" " * indent + piece for piece in pieces[1:])
 
 
 def fitted(columns: list[Sequence[str]], width: int, spare: Sequence[str]) -> list[Sequence[str]]:

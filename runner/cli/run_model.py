@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from runner.cli.options import AsJson
+from runner.cli.options import AsJson, GpuWish
 
 
 def run_model(
@@ -25,6 +25,7 @@ def run_model(
     backend: Annotated[
         str, typer.Option("--backend", metavar="ENGINE", help="Only this engine.")
     ] = "",
+    gpu: GpuWish = "auto",
     as_json: AsJson = False,
 ) -> None:
     """Ask a model, or chat with it.
@@ -32,6 +33,7 @@ def run_model(
     \b
     Examples:
       runner run ai/smollm2:360M-Q4_K_M "Why is the sky blue?"
+      runner run --backend llama.cpp --gpu none ai/smollm2:360M-Q4_K_M
       runner run ./model.gguf "Why is the sky blue?"
       cat question.txt | runner run ai/smollm2:360M-Q4_K_M
     """
@@ -39,13 +41,15 @@ def run_model(
     from runner.cli.background import running_client
     from runner.cli.chat import Chat, converse, say
     from runner.cli.models import this_store
+    from runner.cli.options import engine_path
     from runner.cli.output import show_json
 
+    engine = engine_path(backend, gpu)
     text = _prompt(prompt, as_json)
-    name = _had(model)
+    name = _had(model, engine)
     client = running_client()
     agree(client, this_store())
-    chat = Chat(client, name, backend)
+    chat = Chat(client, name, engine)
     if text is None:
         converse(chat)
     elif as_json:
@@ -69,8 +73,9 @@ def _prompt(words: list[str] | None, as_json: bool) -> str | None:
     return text
 
 
-def _had(model: str) -> str:
-    """Pulls or packages a model that is not in the store; the name it has there."""
+def _had(model: str, engine: str) -> str:
+    """Pulls or packages a model that is not in the store; the name it has there. An engine that
+    there is not is refused before the pull."""
     from runner.cli.background import running_client, this_home
     from runner.cli.demo import NAME as DEMO_MODEL
     from runner.cli.local_model import packaged
@@ -89,6 +94,9 @@ def _had(model: str) -> str:
         if model == DEMO_MODEL:
             package_demo()
             return model
+        client = running_client()
+        if engine:
+            client.get(f"/engines/{engine}/v1/models")
         note(f"{model} is not in the store: pulling it")
-        pull_model(running_client(), model)
+        pull_model(client, model)
     return model

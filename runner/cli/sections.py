@@ -7,14 +7,25 @@ from typing import TYPE_CHECKING
 from typer.core import TyperGroup
 
 if TYPE_CHECKING:
-    from typer._click import Context, HelpFormatter
+    from typer._click import Command, Context, HelpFormatter
 
 _BESIDES_HELP = 6
 """Columns that click's own layout takes beside a command's name and its help."""
 
 
 class Sections(TyperGroup):
-    """A command's `rich_help_panel` is its heading, also where rich does not render."""
+    """A command's `rich_help_panel` is its heading, also where rich does not render.
+
+    A command may be two words, such as `configure show`, beside one that is the first alone.
+    """
+
+    def resolve_command(
+        self, ctx: Context, args: list[str]
+    ) -> tuple[str | None, Command | None, list[str]]:
+        two = " ".join(args[:2])
+        if len(args) > 1 and two in self.commands:
+            return two, self.commands[two], args[2:]
+        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: Context, formatter: HelpFormatter) -> None:
         shown = {name: command for name, command in self.commands.items() if not command.hidden}

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from runner.home import Home
 
 _NOT_RUNNING = 1
-_RUNS_AS = {"docker": "container", "process": "process"}
+_RUNS_AS = {"docker": "container", "process": "process", "code": "plug-in"}
+_LAUNCHERS = {"image": "docker", "environment": "process"}
 
 
 def status(as_json: AsJson = False) -> None:
@@ -37,16 +38,15 @@ def status(as_json: AsJson = False) -> None:
 
 def _at_rest(home: Home) -> Mapping[str, Any]:
     """What can be said without a daemon and without reading the settings."""
-    from runner.engines.native import wheel_program
+    from runner.engines.native import NATIVE_VARIANT, wheel_programs
     from runner.state import State
 
     engines = [
-        (install.engine, install.variant, install.version, "docker")
+        (install.engine, install.variant, install.version, _LAUNCHERS[install.kind])
         for install in State(home.state_file).installs()
     ]
-    wheel = wheel_program("llama.cpp")
-    if wheel is not None:
-        engines.append(("llama.cpp", "native", wheel.version, "process"))
+    for engine, wheel in wheel_programs().items():
+        engines.append((engine, NATIVE_VARIANT, wheel.version, "process"))
     keys = ("backend", "variant", "version", "launcher")
     return {
         "running": False,
@@ -68,7 +68,12 @@ def _print(found: Mapping[str, Any]) -> None:
     print()
     if found["engines"]:
         rows = [
-            (engine["backend"], engine["variant"], engine["version"], _RUNS_AS[engine["launcher"]])
+            (
+                engine["backend"],
+                engine["variant"],
+                engine["version"] or "-",
+                _RUNS_AS[engine["launcher"]],
+            )
             for engine in found["engines"]
         ]
         table(("BACKEND", "VARIANT", "VERSION", "RUNS AS"), rows)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from runner.dockerhost.address import check_socket, docker_address
 from runner.dockerhost.facts import DockerFacts, docker_facts
 from runner.dockerhost.failures import translated
-from runner.dockerhost.images import ImageFacts, Images
+from runner.dockerhost.images import NEVER, ImageFacts, Images
 from runner.errors import DockerUnavailable
 
 if TYPE_CHECKING:
@@ -71,12 +71,30 @@ class DockerHost:
         """
         return self._store().inspect(reference)
 
-    def pull_image(self, reference: str, report: Callable[[str], None]) -> ImageFacts:
+    def find_image(self, label: str, value: str, repositories: Collection[str]) -> str | None:
+        """The ID of a local image that carries this label and has a name in one of these."""
+        return self._store().find(label, value, repositories)
+
+    def tag_image(self, reference: str, name: str) -> None:
+        """Gives an image one more name."""
+        self._store().tag(reference, name)
+
+    def pull_image(
+        self,
+        reference: str,
+        report: Callable[[str], None],
+        cancelled: threading.Event = NEVER,
+    ) -> ImageFacts:
         """Pulls with the credentials of `docker login`, reporting each step of each layer.
 
-        Raises NotFound, RegistryUnauthorized, RegistryError, DiskFull.
+        Raises NotFound, RegistryUnauthorized, RegistryError, DiskFull; Unavailable once
+        `cancelled` is set.
         """
-        return self._store().pull(reference, report)
+        return self._store().pull(reference, report, cancelled)
+
+    def read_from_image(self, reference: str, path: str) -> bytes | None:
+        """A file of at most 16 MiB out of an image; None where it has none."""
+        return self._store().read(reference, path)
 
     def remove_image(self, reference: str) -> None:
         """Removes a tag, or an image by its ID; gone is fine. Raises Conflict while in use."""

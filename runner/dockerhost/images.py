@@ -5,13 +5,16 @@ from __future__ import annotations
 import io
 import json
 import tarfile
-from collections.abc import Callable, Iterator, Mapping
+import threading
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from runner.dockerhost.failures import pull_failure, translated
-from runner.errors import NotFound, RunnerError
+from runner.errors import NotFound, RunnerError, Unavailable
 from runner.registry.digest import digest_of
 
 if TYPE_CHECKING:
@@ -19,6 +22,14 @@ if TYPE_CHECKING:
 
 MAX_CONFIG = 4 * 1024 * 1024
 """An image config larger than this is none."""
+MAX_READ = 16 * 1024 * 1024
+"""Bytes of one file of an image; of a longer one a byte more is read, so that it shows."""
+TEMPORARY = "io.runner.temporary"
+"""Marks a container that is made to look into its image, and never started."""
+LOOK_S = 60.0
+"""Far longer than one look takes."""
+NEVER = threading.Event()
+"""For who never gives up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +82,9 @@ class Images:
             created=_time(attributes.get("Created")),
         )
 
-    def pull(self, reference: str, report: Callable[[str], None]) -> ImageFacts:
+    def pull(
+        self, reference: str, report: Callable[[str], None], cancelled: threading.Event = NEVER
+    ) -> ImageFacts:
         from docker.errors import APIError
         from docker.utils import parse_repository_tag
 
@@ -83,6 +96,8 @@ class Images:
                     repository, tag or "latest", stream=True, decode=True
                 )
                 for event in events:
+                    if cancelled.is_set():
+                        raise Unavailable("the pull was given up", hint="a second try goes on")
                     if "error" in event:
                         raise pull_failure(reference, str(event["error"]))
                     steps.tell(event)
@@ -93,12 +108,53 @@ class Images:
             raise NotFound(f"the image {reference} was pulled and is already gone")
         return facts
 
+    def find(self, label: str, value: str, repositories: Collection[str]) -> str | None:
+        """Anybody's image may carry any label: only one that has a name in one of these
+        `repositories`, which its builder gave it, is taken for his."""
+        with translated():
+            found = self._client.images.list(filters={"label": f"{label}={value}"})
+        ours = (
+            one for one in found if any(tag.rpartition(":")[0] in repositories for tag in one.tags)
+        )
+        return next((str(one.id) for one in ours), None)
+
+    def tag(self, reference: str, name: str) -> None:
+        repository, _, tag = name.rpartition(":")
+        with translated():
+            self._client.images.get(reference).tag(repository, tag=tag)
+
+    def read(self, reference: str, path: str) -> bytes | None:
+        """A small file of an image, None where the image has none; nothing of it is run."""
+        with translated():
+            container = self._client.containers.create(
+                reference, command=["-"], network_mode="none", labels={TEMPORARY: "1"}
+            )
+        try:
+            with translated():
+                stream, _ = container.get_archive(path)
+                return _first_file(stream)
+        except NotFound:
+            return None
+        finally:
+            with translated():
+                container.remove(force=True, v=True)
+
     def remove(self, reference: str) -> None:
         try:
             with translated():
+                self._remove_looks(reference)
                 self._client.api.remove_image(reference)
         except NotFound:
             return
+
+    def _remove_looks(self, reference: str) -> None:
+        """Containers of a program that was killed while it looked into the image: it could not be
+        removed with them. Younger ones may be another's that looks just now."""
+        filters = {"label": TEMPORARY, "ancestor": reference}
+        for one in self._client.api.containers(all=True, filters=filters):
+            if time.time() - one["Created"] >= LOOK_S:
+                with suppress(NotFound), translated():
+                    self._client.api.remove_container(one["Id"], force=True, v=True)
 
     def _attributes(self, reference: str) -> Mapping[str, Any] | None:
         try:
@@ -124,6 +180,15 @@ class Images:
         if found is None:
             raise RunnerError(f"the export of image {identifier} holds no config for its layers")
         return found
+
+
+def _first_file(stream: Iterator[bytes]) -> bytes | None:
+    with tarfile.open(fileobj=io.BufferedReader(_Chunks(stream)), mode="r|") as archive:
+        for member in archive:
+            file = archive.extractfile(member) if member.isfile() else None
+            if file is not None:
+                return file.read(MAX_READ + 1)
+    return None
 
 
 def find_config(export: Iterator[bytes], diff_ids: tuple[str, ...]) -> str | None:

@@ -1,40 +1,15 @@
-"""The catalog: the variants that ship as Dockerfiles under `images/`."""
+"""The catalog: the engines that ship, each described by an engine.yaml under `images/`."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import cache
 from pathlib import Path
 
-from runner.artifacts.media import ModelFormat
-from runner.errors import EngineNotInstalled, RunnerError
-from runner.names import Accelerator
-
-LABEL_ENGINE = "io.runner.engine"
-LABEL_VARIANT = "io.runner.variant"
-LABEL_FORMATS = "io.runner.formats"
-LABEL_VERSION = "org.opencontainers.image.version"
-
-_ARGUMENT = re.compile(r"^ARG\s+(?P<name>\w+)=(?P<value>\S+)", re.M)
-_LABEL = re.compile(r'^\s*(?:LABEL\s+)?"?(?P<name>[a-z][\w.-]+)"?="?(?P<value>[^"\\\n]*)"?', re.M)
-_USE = re.compile(r"\$\{?(\w+)\}?")
-
-
-@dataclass(frozen=True, slots=True)
-class Variant:
-    """One folder with one Dockerfile: an engine for an accelerator, at a version."""
-
-    engine: str
-    name: str
-    accelerator: Accelerator
-    version: str
-    formats: frozenset[ModelFormat]
-    folder: Path
-
-    @property
-    def label(self) -> str:
-        return f"{self.engine}/{self.name}"
+from runner.engines.description import EngineDescription, Variant
+from runner.engines.engine_file import FILE_NAME, read_engine_file
+from runner.errors import EngineNotFound, EngineNotInstalled, RunnerError
+from runner.names import Accelerator, gpu_word
 
 
 def images_folder() -> Path:
@@ -49,52 +24,51 @@ def images_folder() -> Path:
     )
 
 
+def descriptions(folder: Path | None = None) -> tuple[EngineDescription, ...]:
+    """The engines of a folder, in the order of their names; without one, those that ship, read
+    once. Raises BadEngineFile."""
+    return _shipped() if folder is None else _read(folder)
+
+
+@cache
+def _shipped() -> tuple[EngineDescription, ...]:
+    return _read(images_folder())
+
+
+def _read(folder: Path) -> tuple[EngineDescription, ...]:
+    return tuple(read_engine_file(file) for file in sorted(folder.glob(f"*/{FILE_NAME}")))
+
+
+def description_of(name: str) -> EngineDescription:
+    """The engine of this name that ships; raises EngineNotFound with the nearest."""
+    for about in descriptions():
+        if about.name == name:
+            return about
+    names = [about.name for about in descriptions()]
+    near = get_close_matches(name, names, n=1)
+    hint = f"did you mean {near[0]}?" if near else f"there is: {', '.join(names)}"
+    raise EngineNotFound(f"no engine {name!r} ships with this version", hint=hint)
+
+
 def catalog(folder: Path | None = None) -> tuple[Variant, ...]:
-    """Every variant that ships, in the order of their folders' names."""
-    root = folder or images_folder()
-    return tuple(_variant(file, root) for file in sorted(root.glob("*/*/Dockerfile")))
+    """Every variant, engine by engine, in the order in which engine.yaml names them."""
+    return tuple(variant for about in descriptions(folder) for variant in about.variants)
 
 
 def variant_for(engine: str, accelerator: Accelerator) -> Variant:
-    """The shipped variant of an engine for an accelerator; raises EngineNotInstalled."""
-    of_engine = [variant for variant in catalog() if variant.engine == engine]
-    for variant in of_engine:
-        if variant.accelerator is accelerator:
-            return variant
-    if not of_engine:
-        names = sorted({variant.engine for variant in catalog()})
+    """The shipped variant of an engine for an accelerator, the one of the highest priority where
+    there are several; raises EngineNotInstalled."""
+    about = next((about for about in descriptions() if about.name == engine), None)
+    if about is None:
+        names = ", ".join(about.name for about in descriptions())
         raise EngineNotInstalled(
-            f"no image for {engine} ships with this version", hint=f"there is: {', '.join(names)}"
+            f"no image for {engine} ships with this version", hint=f"there is: {names}"
         )
-    there = ", ".join(f"--gpu {_gpu_word(variant.accelerator)}" for variant in of_engine)
+    fitting = [one for one in about.variants if one.accelerator is accelerator]
+    if fitting:
+        return max(fitting, key=lambda variant: variant.priority or about.priority)
+    there = dict.fromkeys(f"--gpu {gpu_word(variant.accelerator)}" for variant in about.variants)
     raise EngineNotInstalled(
-        f"no {engine} image for {accelerator} ships with this version", hint=f"there is: {there}"
+        f"no {engine} image for {accelerator} ships with this version",
+        hint=f"there is: {', '.join(there)}",
     )
-
-
-def _gpu_word(accelerator: Accelerator) -> str:
-    return "none" if accelerator is Accelerator.CPU else accelerator.value
-
-
-def _variant(dockerfile: Path, root: Path) -> Variant:
-    engine, name = dockerfile.parent.relative_to(root).parts
-    labels = _labels(dockerfile.read_text(encoding="utf-8"))
-    return Variant(
-        engine=engine,
-        name=name,
-        accelerator=Accelerator(name.rstrip("0123456789")),
-        version=labels[LABEL_VERSION],
-        formats=frozenset(ModelFormat(text) for text in labels[LABEL_FORMATS].split(",")),
-        folder=dockerfile.parent,
-    )
-
-
-def _labels(dockerfile: str) -> Mapping[str, str]:
-    """LABEL values with the defaults of ARGs filled in."""
-    arguments = {
-        found["name"]: found["value"].strip("\"'") for found in _ARGUMENT.finditer(dockerfile)
-    }
-    return {
-        found["name"]: _USE.sub(lambda use: arguments.get(use[1], use[0]), found["value"])
-        for found in _LABEL.finditer(dockerfile)
-    }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata, util
 from pathlib import Path
@@ -16,6 +16,10 @@ if TYPE_CHECKING:
 
 _WHEELS = {"llama.cpp": ("xllamacpp", "runner.engines.native_llamacpp")}
 """Engine → the wheel that holds it, and our module that serves with it."""
+
+
+NATIVE_VARIANT = "native"
+"""What runs from a wheel or the user's own binary, beside the variants of the catalog."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +37,11 @@ def native_program(engine: str, settings: BackendSettings) -> NativeProgram | No
     return wheel_program(engine)
 
 
+def has_wheel(engine: str) -> bool:
+    """Whether an engine could run from a wheel beside the runner."""
+    return engine in _WHEELS
+
+
 def wheel_program(engine: str) -> NativeProgram | None:
     """The wheel of an engine, where it is installed."""
     if engine not in _WHEELS:
@@ -41,6 +50,12 @@ def wheel_program(engine: str) -> NativeProgram | None:
     if util.find_spec(wheel) is None:
         return None
     return NativeProgram((sys.executable, "-m", module), metadata.version(wheel))
+
+
+def wheel_programs() -> Mapping[str, NativeProgram]:
+    """Every engine whose wheel is installed beside the runner."""
+    found = {engine: wheel_program(engine) for engine in _WHEELS}
+    return {engine: program for engine, program in found.items() if program is not None}
 
 
 def _own_binary(engine: str, path: Path) -> NativeProgram:

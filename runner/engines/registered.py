@@ -1,20 +1,83 @@
-"""The engines that this version can start, by name."""
+"""The engines of this daemon: those that ship, the user's own, and those that packages bring."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 
 from runner.engines.base import Engine
-from runner.engines.llamacpp import LlamaCpp
-from runner.errors import EngineNotInstalled
+from runner.engines.catalog import descriptions
+from runner.engines.description import EngineDescription
+from runner.engines.selection import no_engine
+from runner.errors import RunnerError
 
-ENGINES: Mapping[str, Engine] = {engine.name: engine for engine in (LlamaCpp(),)}
+
+class Engines(Mapping[str, Engine]):
+    """By name, in the order of names. `problems` are engines that could not be read, which are
+    left out: one broken engine never takes the others with it."""
+
+    def __init__(self, engines: Sequence[Engine], problems: Sequence[RunnerError] = ()) -> None:
+        self._engines = {
+            engine.description.name: engine
+            for engine in sorted(engines, key=lambda engine: engine.description.name)
+        }
+        self.problems = tuple(problems)
+
+    def __getitem__(self, name: str) -> Engine:
+        return self._engines[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._engines)
+
+    def __len__(self) -> int:
+        return len(self._engines)
+
+    def named(self, name: str) -> Engine:
+        """Raises EngineNotFound with the nearest name."""
+        engine = self._engines.get(name)
+        if engine is None:
+            raise no_engine(name, list(self._engines))
+        return engine
 
 
-def engine_named(name: str) -> Engine:
-    """Raises EngineNotInstalled for a known engine that this version can't start yet."""
-    engine = ENGINES.get(name)
-    if engine is None:
-        known = ", ".join(ENGINES)
-        raise EngineNotInstalled(f"{name} can't be started by this version", hint=f"use {known}")
-    return engine
+def engines(own: Path | None = None) -> Engines:
+    """All engines; `own` is the folder of the user's."""
+    from runner.engines.custom import described
+    from runner.engines.plugins import plugged_in
+
+    shipped = [_shipped(about) for about in descriptions()]
+    found, problems = [*shipped], []
+    for source in (described(own), plugged_in()):
+        for outcome in source:
+            if isinstance(outcome, RunnerError):
+                problems.append(outcome)
+            elif outcome.description.name in {one.description.name for one in found}:
+                problems.append(_twice(outcome.description))
+            else:
+                found.append(outcome)
+    return Engines(found, problems)
+
+
+def _twice(about: EngineDescription) -> RunnerError:
+    from runner.errors import Conflict
+
+    where = about.file or about.origin
+    return Conflict(
+        f"there is an engine {about.name} already: the one of {where} is left out",
+        hint="give it another name",
+    )
+
+
+def _shipped(about: EngineDescription) -> Engine:
+    from runner.engines.llamacpp import LlamaCpp
+    from runner.engines.mlx import MlxLm
+    from runner.engines.transformers import Transformers
+    from runner.engines.vllm import Vllm
+
+    makers: Mapping[str, Callable[[EngineDescription], Engine]] = {
+        "llama.cpp": LlamaCpp,
+        "mlx-lm": MlxLm,
+        "transformers": Transformers,
+        "vllm": Vllm,
+    }
+    return makers[about.name](about)

@@ -1,144 +1,302 @@
-"""Which variant serves a model, and why: every candidate gets a verdict or is the choice."""
+"""Which variant serves a model, out of all that could, and why. Pure.
+
+The order among those that can: the path or flag; the user's engine for the format; the user's
+order of engines; priority; GPU before CPU. Within one engine: the user's or the engine's default
+variant, priority, GPU before CPU, the newest version of the accelerator's platform, a container
+before a native process. Names come last, so that the order of installation never matters.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from enum import StrEnum
+from dataclasses import dataclass, field
 
 from runner.artifacts.media import ModelFormat
-from runner.engines.base import Engine, Mode
-from runner.engines.native import NativeProgram
-from runner.errors import EngineNotInstalled, NoEngineFits, RunnerError
-from runner.names import Accelerator
-from runner.settings import Placement, Settings
-from runner.state import Install
-
-NATIVE_VARIANT = "native"
-
-
-class Reason(StrEnum):
-    """Why a candidate can't serve."""
-
-    FORMAT = "format"
-    MODE = "mode"
-    NOT_INSTALLED = "not_installed"
+from runner.engines.candidate import Candidate, Wish
+from runner.engines.evaluation import evaluate, install_hint
+from runner.engines.verdicts import Code, Verdict
+from runner.errors import BadInput, EngineNotFound, EngineNotInstalled, NoEngineFits, RunnerError
+from runner.hardware.host import HostFacts
+from runner.models.traits import ModelTraits
+from runner.names import gpu_word, near_hint
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
-    """One reason against one candidate: what was found, what is required, what to do."""
+class Preferences:
+    """What the user wants first: `order` of engines, an engine for each format, and a variant for
+    each engine. `fallbacks` are engines that take over when the first choice does not start."""
 
-    code: Reason
-    subject: str
-    found: str
-    required: str
-    hint: str
-
-    def __str__(self) -> str:
-        return f"{self.subject}: {self.found}, required: {self.required}"
+    order: Sequence[str] = ()
+    formats: Mapping[ModelFormat, str] = field(default_factory=dict)
+    variants: Mapping[str, str] = field(default_factory=dict)
+    fallbacks: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class Offer:
-    """What this host has."""
+class Judged:
+    """A candidate with every verdict on it."""
 
-    installs: Sequence[Install]
-    native: Mapping[str, NativeProgram]
-    is_mac: bool
+    candidate: Candidate
+    verdicts: tuple[Verdict, ...]
+
+    @property
+    def against(self) -> tuple[Verdict, ...]:
+        return tuple(verdict for verdict in self.verdicts if not verdict.ok)
+
+    @property
+    def can_serve(self) -> bool:
+        return not self.against
+
+    @property
+    def hard(self) -> tuple[Verdict, ...]:
+        """What an installation would not mend; all where there is nothing else."""
+        return tuple(v for v in self.against if v.code is not Code.INSTALLED) or self.against
+
+    @property
+    def only_was_set(self) -> bool:
+        """Whether it is installed, and only something that was set for the model is in its way."""
+        codes = {verdict.code for verdict in self.against}
+        return bool(codes) and codes <= {Code.OPTION, Code.GPUS, Code.HEADS}
+
+    @property
+    def could_serve(self) -> bool:
+        """Whether nothing is missing but its installation."""
+        return {verdict.code for verdict in self.against} <= {Code.INSTALLED}
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
-    """The variant that serves: `install` for a container, `program` for a native process."""
+class Decision:
+    """All candidates in the order of preference, those that can serve first, and `reason`: why
+    the first one is. Those after it that may take over are its `fallbacks`."""
 
-    engine: Engine
-    variant: str
-    version: str
-    install: Install | None
-    program: NativeProgram | None
+    judged: tuple[Judged, ...]
+    wish: Wish
+    reason: str
+    fallbacks: tuple[Candidate, ...]
 
+    @property
+    def choice(self) -> Candidate | None:
+        first = next(iter(self.judged), None)
+        return first.candidate if first and first.can_serve else None
 
-def choose(
-    engines: Mapping[str, Engine],
-    offer: Offer,
-    settings: Settings,
-    *,
-    wanted: str | None,
-    model_format: ModelFormat,
-    mode: Mode,
-) -> Choice:
-    """The first engine, in the user's order of preference, that can serve.
-
-    An engine that was asked for by name is honoured or refused, never replaced.
-    Raises EngineNotInstalled, NoEngineFits.
-    """
-    verdicts: list[Verdict] = []
-    for name in [wanted] if wanted else _in_order(engines, settings.preference):
-        verdict = _judge(engines[name], offer, settings, model_format, mode)
-        if isinstance(verdict, Choice):
-            return verdict
-        verdicts.append(verdict)
-    raise _refusal(verdicts)
-
-
-def _in_order(engines: Mapping[str, Engine], preference: Sequence[str]) -> list[str]:
-    preferred = [name for name in preference if name in engines]
-    return [*preferred, *(name for name in engines if name not in preferred)]
-
-
-def _judge(
-    engine: Engine, offer: Offer, settings: Settings, model_format: ModelFormat, mode: Mode
-) -> Choice | Verdict:
-    if model_format not in engine.formats:
-        serves = ", ".join(sorted(engine.formats))
-        return Verdict(
-            Reason.FORMAT, engine.name, f"the model is {model_format}", serves, "use another engine"
+    @property
+    def unused_gpu(self) -> Judged | None:
+        """What would use a GPU of this host, were it installed, its driver newer or the GPU handed
+        to containers; None where the choice uses one."""
+        if self.choice is None or self.choice.has_gpu:
+            return None
+        mendable = {Code.INSTALLED, Code.DRIVER, Code.TARGET, Code.ACCESS}
+        return next(
+            (
+                one
+                for one in self.judged
+                if one.candidate.has_gpu and {verdict.code for verdict in one.against} <= mendable
+            ),
+            None,
         )
-    if mode not in engine.modes:
-        serves = ", ".join(sorted(engine.modes))
-        return Verdict(
-            Reason.MODE, engine.name, f"the mode is {mode}", serves, "use another engine"
-        )
-    return _placed(engine, offer, settings.backend(engine.name).placement)
+
+    def chosen(self) -> Candidate:
+        """Raises EngineNotInstalled, NoEngineFits."""
+        if self.choice is None:
+            raise _refusal(self)
+        return self.choice
 
 
-def _placed(engine: Engine, offer: Offer, placement: Placement) -> Choice | Verdict:
-    native = offer.native.get(engine.name)
-    installed = _best_install(engine.name, offer.installs)
-    prefers_native = placement is Placement.PROCESS or (
-        placement is Placement.AUTO and (offer.is_mac or installed is None)
+def decide(
+    candidates: Sequence[Candidate],
+    traits: ModelTraits,
+    host: HostFacts,
+    wish: Wish,
+    preferences: Preferences,
+) -> Decision:
+    """Judges every candidate and puts them in order. Raises EngineNotFound for an engine that is
+    not among them, BadInput for a variant that it does not have."""
+    _check_names(candidates, wish)
+    judged = [Judged(one, evaluate(one, traits, host, wish)) for one in candidates]
+    ordered = _ordered(judged, traits.format, preferences)
+    able = [one.candidate for one in ordered if one.can_serve]
+    return Decision(
+        judged=tuple(ordered),
+        wish=wish,
+        reason=_reason(able, ordered, traits.format, wish, preferences) if able else "",
+        fallbacks=() if wish.engine else _fallbacks(able, preferences.fallbacks),
     )
-    if native is not None and prefers_native:
-        return Choice(engine, NATIVE_VARIANT, native.version, None, native)
-    if installed is None or placement is Placement.PROCESS:
-        return _not_installed(engine.name, placement)
-    return Choice(engine, installed.variant, installed.version, installed, None)
 
 
-def _not_installed(engine: str, placement: Placement) -> Verdict:
-    if placement is Placement.PROCESS:
-        hint = f"pip install 'runner[embedded]', or set backends.{engine}.binary"
-        return Verdict(
-            Reason.NOT_INSTALLED, engine, "no native program is here", "a native program", hint
+def _check_names(candidates: Sequence[Candidate], wish: Wish) -> None:
+    names = sorted({one.name for one in candidates})
+    if wish.engine and wish.engine not in names:
+        raise no_engine(wish.engine, names)
+    variants = sorted({one.variant.name for one in candidates if one.name == wish.engine})
+    if wish.engine and wish.variant and wish.variant not in variants:
+        hint = near_hint(wish.variant, variants, "variants")
+        raise BadInput(f"{wish.engine} has no variant {wish.variant!r}", hint=hint)
+
+
+def no_engine(name: str, names: Sequence[str]) -> EngineNotFound:
+    """For a name that is none of these."""
+    return EngineNotFound(f"{name!r} is not an engine", hint=near_hint(name, names, "engines"))
+
+
+def _ordered(
+    judged: Sequence[Judged], wanted: ModelFormat, preferences: Preferences
+) -> list[Judged]:
+    by_engine: dict[str, list[Judged]] = {}
+    for one in judged:
+        by_engine.setdefault(one.candidate.name, []).append(one)
+    for group in by_engine.values():
+        group.sort(key=lambda one: _within(one, preferences))
+    groups = sorted(by_engine.values(), key=lambda group: _between(group[0], wanted, preferences))
+    flat = [one for group in groups for one in group]
+    return sorted(flat, key=_readiness)
+
+
+def _readiness(one: Judged) -> int:
+    """Those that can serve, those that only lack installation, then the others."""
+    if one.can_serve:
+        return 0
+    return 1 if one.could_serve else 2
+
+
+def _within(one: Judged, preferences: Preferences) -> tuple[object, ...]:
+    candidate = one.candidate
+    variant, about = candidate.variant, candidate.engine.description
+    default = preferences.variants.get(about.name) or about.default_variant
+    return (
+        _readiness(one),
+        variant.name != default,
+        -candidate.priority,
+        not candidate.has_gpu,
+        tuple(-number for number in _numbers(variant.accelerator_version)),
+        not candidate.in_container,
+        variant.name,
+    )
+
+
+def _between(
+    best: Judged, wanted: ModelFormat, preferences: Preferences
+) -> tuple[int, bool, int, int, bool, str]:
+    candidate = best.candidate
+    order = list(preferences.order)
+    return (
+        _readiness(best),
+        preferences.formats.get(wanted) != candidate.name,
+        order.index(candidate.name) if candidate.name in order else len(order),
+        -candidate.priority,
+        not candidate.has_gpu,
+        candidate.name,
+    )
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split(".") if part.isdecimal())
+
+
+def _fallbacks(able: Sequence[Candidate], names: Sequence[str]) -> tuple[Candidate, ...]:
+    """The best candidate of each engine that the user named, but the one that is chosen."""
+    found = (next((one for one in able if one.name == name), None) for name in names)
+    return tuple(one for one in found if one is not None and one is not able[0])
+
+
+def _reason(
+    able: Sequence[Candidate],
+    judged: Sequence[Judged],
+    wanted: ModelFormat,
+    wish: Wish,
+    preferences: Preferences,
+) -> str:
+    """Why the first is first, and what became of the user's own wishes."""
+    choice = able[0]
+    notes = [_between_reason(able, wanted, wish, preferences)]
+    if preferences.variants.get(choice.name) == choice.variant.name:
+        notes.append(f"{choice.variant.name} is your default variant of it")
+    mine = preferences.formats.get(wanted, "")
+    if mine not in ("", choice.name) and not wish.engine:
+        first = next((one for one in judged if one.candidate.name == mine), None)
+        why = first.hard[0].found if first and first.hard else "there is no such engine"
+        notes.append(f"{mine}, which is yours for {wanted}, can't: {why}")
+    return "; ".join(notes)
+
+
+def _between_reason(
+    able: Sequence[Candidate], wanted: ModelFormat, wish: Wish, preferences: Preferences
+) -> str:
+    choice = able[0]
+    second = next((one for one in able if one.name != choice.name), None)
+    other = second.name if second else ""
+    reasons = (
+        (wish.engine, f"{choice.name} was asked for by name"),
+        (preferences.formats.get(wanted) == choice.name, f"{choice.name} is yours for {wanted}"),
+        (choice.name in preferences.order, f"{choice.name} is first in your order of preference"),
+        (second is None, f"only {choice.name} can serve it with what is installed here"),
+        (
+            second and choice.priority > second.priority,
+            f"{choice.name} goes before {other} for {wanted}",
+        ),
+        (
+            second and choice.has_gpu and not second.has_gpu,
+            f"{choice.label} uses the GPU, {second.label if second else ''} does not",
+        ),
+    )
+    equal = f"{choice.name} and {other} are equal, and names decide"
+    return next((reason for holds, reason in reasons if holds), equal)
+
+
+def _refusal(decision: Decision) -> RunnerError:
+    """Names what speaks against those nearest to serving, and the next step."""
+    judged, who = decision.judged, decision.wish.engine
+    if not judged:
+        return EngineNotInstalled("there is no engine at all", hint="runner install-runner")
+    nearest = judged[0]
+    if not nearest.could_serve:
+        nearest = next((one for one in judged if one.only_was_set), nearest)
+    candidate = nearest.candidate
+    if nearest.only_was_set:
+        verdict = nearest.against[0]
+        return NoEngineFits(
+            f"{candidate.label} could serve this model, but {verdict.found}, required: "
+            f"{verdict.required}",
+            hint=verdict.hint,
         )
-    hint = f"runner install-runner --backend {engine}; without Docker: pip install runner[embedded]"
-    return Verdict(Reason.NOT_INSTALLED, engine, "it is not installed", "an engine image", hint)
+    if nearest.could_serve:
+        return EngineNotInstalled(
+            f"no engine that could serve this model is installed: {candidate.label} could",
+            hint=install_hint(candidate),
+        )
+    asked = [one for one in judged if all(v.ok for v in one.verdicts if v.code is Code.ENGINE)]
+    if not asked:
+        return _no_such_variant(judged)
+    least = min(_distance(one) for one in asked)
+    worth = [one for one in asked if _distance(one) == least]
+    hint = next(verdict.hint for one in worth for verdict in one.hard)
+    subject = f"{who} can't" if who else "no engine can"
+    return NoEngineFits(f"{subject} serve this model: {_shared(worth)}", hint=hint)
 
 
-def _best_install(engine: str, installs: Sequence[Install]) -> Install | None:
-    """GPU before CPU, then by name, so that the order of installation never matters."""
-    of_engine = [install for install in installs if install.engine == engine]
-    return min(of_engine, key=_rank, default=None)
+def _shared(judged: Sequence[Judged]) -> str:
+    """Each reason once, with the variants that it is against."""
+    labels: dict[str, list[str]] = {}
+    for one in judged:
+        for verdict in one.hard:
+            told = f"{verdict.found}, required: {verdict.required}"
+            labels.setdefault(told, []).append(verdict.subject)
+    return "; ".join(f"{', '.join(dict.fromkeys(names))}: {why}" for why, names in labels.items())
 
 
-def _rank(install: Install) -> tuple[bool, str]:
-    return (install.variant == Accelerator.CPU, install.variant)
+def _distance(one: Judged) -> tuple[bool, bool, int]:
+    """How far a candidate is from serving: another format can't be helped, nor can its lack of
+    hardware; an option can."""
+    codes = {verdict.code for verdict in one.against}
+    hard = {Code.PLATFORM, Code.ACCELERATOR, Code.QUANTIZATION, Code.ARCHITECTURE, Code.MODE}
+    return Code.FORMAT in codes, bool(codes & hard), len(one.against)
 
 
-def _refusal(verdicts: Sequence[Verdict]) -> RunnerError:
-    message = "; ".join(str(verdict) for verdict in verdicts)
-    hint = verdicts[0].hint if verdicts else "runner install-runner"
-    if all(verdict.code is Reason.NOT_INSTALLED for verdict in verdicts):
-        return EngineNotInstalled(message, hint=hint)
-    return NoEngineFits(f"no engine can serve this model: {message}", hint=hint)
+def _no_such_variant(judged: Sequence[Judged]) -> RunnerError:
+    """An engine was asked for on an accelerator that it has no variant for."""
+    against = [v for one in judged for v in one.against if v.code is Code.ENGINE]
+    there = dict.fromkeys(
+        f"--backend {one.candidate.name} --gpu {gpu_word(one.candidate.variant.accelerator)}"
+        for one in judged
+    )
+    reasons = "; ".join(dict.fromkeys(str(verdict) for verdict in against))
+    return NoEngineFits(f"no variant is what was asked for: {reasons}", hint=", ".join(there))

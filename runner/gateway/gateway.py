@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from runner.gateway import routes
 from runner.gateway.guard import Guard
 from runner.gateway.pool import Pool
 from runner.gateway.render import Header
+from runner.gateway.routes import Route
 
 if TYPE_CHECKING:
     from runner.gateway.connection import ClientConnection
@@ -19,10 +22,15 @@ TICK = 1.0
 """Seconds between two looks at the clock; one timer serves all connections."""
 
 IDLE_UPSTREAM_TICKS = 30
+CACHED_TARGETS = 512
 
 
 class Gateway:
-    """`drain` refuses new requests, `close` ends everything that is still open."""
+    """`drain` refuses new requests, `close` ends everything that is still open.
+
+    `route_of` is the route of a request target, None where the path is not the data plane's; it
+    raises EngineNotFound. Every request passes it: what came out is kept, engines stay the same.
+    """
 
     def __init__(self, instances: Instances, settings: Settings) -> None:
         self.instances = instances
@@ -30,6 +38,7 @@ class Gateway:
         self.guard = Guard.allowing(settings.allowed_origins)
         self.pool = Pool()
         self.draining = False
+        self.route_of: Callable[[bytes], Route | None] = lru_cache(CACHED_TARGETS)(self._route_of)
         self._clients: set[ClientConnection] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._defaults: Sequence[Header] = ()
@@ -66,6 +75,12 @@ class Gateway:
             own = (*defaults, (b"x-runner-engine", engine.encode()))
             lines = self._lines[engine] = b"".join(b"%b: %b\r\n" % header for header in own)
         return lines
+
+    def _route_of(self, target: bytes) -> Route | None:
+        route = routes.find(target)
+        if route is not None and route.engine is not None:
+            self.instances.refuse_unknown(route.engine)
+        return route
 
     def advance(self, ticks: int = 1) -> None:
         """Moves the clock on, and closes what has spent its time."""

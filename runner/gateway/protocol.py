@@ -16,7 +16,7 @@ from runner.errors import (
     RunnerError,
     ShuttingDown,
 )
-from runner.gateway import heads, render, routes
+from runner.gateway import heads, render
 from runner.gateway.bodies import too_large
 from runner.gateway.connection import ClientConnection
 from runner.gateway.exchange import Exchange
@@ -120,9 +120,9 @@ class GatewayProtocol(ClientConnection):
             return
         method = self.parser.get_method()
         try:
-            route = routes.find(self.url)
+            route = self.gateway.route_of(self.url)
         except EngineNotFound as error:
-            self._take(None, error)
+            self._take(None, error, bodyless=method == b"HEAD")
             return
         if route is None or method == b"OPTIONS":
             self._hand_to_asgi()

@@ -1,18 +1,16 @@
-"""Which inference request a path asks for: pure, and cached because every request passes here."""
+"""Which inference request a path asks for. Pure; the gateway keeps what came out."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 from urllib.parse import unquote
 
 from httptools import HttpParserInvalidURLError, parse_url
 
 from runner.engines.base import Mode
 from runner.errors import EngineNotFound
-from runner.names import RESERVED, canonical_engine
-
-CACHED_TARGETS = 512
+from runner.names import RESERVED
+from runner.names import target as target_of
 
 INFERENCE: dict[str, Mode] = {
     "/v1/chat/completions": Mode.COMPLETION,
@@ -25,18 +23,19 @@ _ENGINES = "/engines/"
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """`engine` is canonical, None for any; `upstream` is the engine's own request target."""
+    """`engine` names who shall serve, canonically (`vllm`, `vllm:cuda`, `any:rocm`), None for
+    any; `upstream` is the engine's own request target."""
 
     engine: str | None
     mode: Mode
     upstream: bytes
 
 
-@lru_cache(maxsize=CACHED_TARGETS)
 def find(target: bytes) -> Route | None:
     """The route of a request target, None where the path is not the data plane's.
 
-    Raises EngineNotFound for an inference path under a name that is no engine.
+    Raises EngineNotFound for an inference path under what can't be an engine's name; whether
+    there is such an engine is the gateway's to ask.
     """
     try:
         url = parse_url(target)
@@ -74,4 +73,4 @@ def _engine(name: str) -> str:
             f"{name!r} is a word of the API, not an engine",
             hint="name an engine after /engines/, or leave it out: /engines/v1/…",
         )
-    return canonical_engine(name)
+    return str(target_of(name))

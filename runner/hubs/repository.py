@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from runner.hubs.listing import HubFile, Listing
-from runner.hubs.session import HubSession, read_range
+from runner.hubs.session import HubSession
 from runner.registry.reference import Reference, Source
-from runner.registry.source import HttpSource
+from runner.registry.source import HttpSource, read_range
 
 if TYPE_CHECKING:
     import threading

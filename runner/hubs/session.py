@@ -19,7 +19,7 @@ from runner.hubs.listing import HubFile, Listing
 from runner.registry.http import MAX_RETRIES, Advice, Http, read_capped
 from runner.registry.proxies import is_loopback
 from runner.registry.reference import Source
-from runner.registry.source import HttpSource, Interrupted
+from runner.registry.source import HttpSource
 from runner.settings import Settings
 
 MAX_DOCUMENT = 32 * 1024 * 1024
@@ -153,31 +153,8 @@ class HubSession:
         )
 
 
-def read_range(source: HttpSource, end: int) -> bytes:
-    """The first bytes, `end` of them or as many as there are. For small ranges: a connection
-    that breaks is begun anew. Raises what the source raises."""
-    for attempt in range(MAX_RETRIES + 1):
-        try:
-            return _read(source, end)
-        except Interrupted as broken:
-            if attempt == MAX_RETRIES:
-                raise broken.reason from broken
-            source.pause(attempt)
-    raise AssertionError("the last attempt returns or raises")
-
-
 def quoted(path: str) -> str:
     return quote(path, safe="/")
-
-
-def _read(source: HttpSource, end: int) -> bytes:
-    if end == 0:
-        return b""
-    content = bytearray()
-    with source.open(0, end) as body:
-        while len(content) < end and (block := body.read(end - len(content))):
-            content += block
-    return bytes(content)
 
 
 def _advice(source: Source) -> Advice:

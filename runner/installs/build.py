@@ -9,12 +9,19 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from textwrap import shorten
+from urllib.parse import urlsplit
 from urllib.request import getproxies
 
+from runner.engines.description import Variant
+from runner.engines.engine_file import DOCKERFILE
 from runner.errors import BuildFailed, Unavailable, Unsupported
+from runner.installs.content import LABEL as CONTENT
+from runner.installs.content import content_key
+from runner.installs.tools import end_when, inherited
 from runner.settings import Settings
 
 LOG_TAIL = 20
+NO_LABELS: Mapping[str, str] = {}
 
 Report = Callable[[str], None]
 """Told one line at a time what is being done."""
@@ -24,23 +31,24 @@ _NOISE = re.compile(r"^#\d+ (?:[\d.]+ )?(?P<text>.*)$")
 _COMPILING = re.compile(r"^#\d+ [\d.]+ (?P<text>\[\s*(?P<done>\d+)/(?P<total>\d+)\] .*)$")
 _TENTHS = 10
 _STEP_WIDTH = 100
-_CANCEL_POLL_S = 0.2
 
 
 def build(
-    folder: Path,
+    variant: Variant,
     tag: str,
     settings: Settings,
     docker_url: str,
     report: Report,
     cancelled: threading.Event,
+    labels: Mapping[str, str] = NO_LABELS,
 ) -> None:
-    """Leaves the image under `tag`, unless `cancelled` is set before it is done.
+    """Leaves the variant's image under `tag`, unless `cancelled` is set before it is done.
+    `labels` are for an image whose Dockerfile knows nothing of the runner's.
 
     Raises Unsupported without Buildx, BuildFailed with its log, Unavailable when cancelled.
     """
     _need_buildx(docker_url)
-    command = ["docker", "--host", docker_url, *build_arguments(folder, tag, settings)]
+    command = ["docker", "--host", docker_url, *build_arguments(variant, tag, settings, labels)]
     last: deque[str] = deque(maxlen=LOG_TAIL)
     with subprocess.Popen(
         command,
@@ -49,10 +57,12 @@ def build(
         stderr=subprocess.STDOUT,
         text=True,
         errors="replace",
+        env=inherited(_environment(settings, docker_url)),
+        start_new_session=True,
     ) as process:
         assert process.stdout is not None
         done = threading.Event()
-        watch = threading.Thread(target=_end_when, args=(cancelled, done, process))
+        watch = threading.Thread(target=end_when, args=(cancelled, done, process))
         watch.start()
         for step in steps(_kept(process.stdout, last)):
             report(step)
@@ -61,31 +71,32 @@ def build(
     if cancelled.is_set():
         raise Unavailable("the build was given up", hint="a second try keeps the finished steps")
     if process.returncode != 0:
-        raise _failure(folder, last)
+        raise _failure(variant, last)
 
 
-def _end_when(
-    cancelled: threading.Event, done: threading.Event, process: subprocess.Popen[str]
-) -> None:
-    """Ends a build that nobody waits for: Docker's client passes the signal on to BuildKit."""
-    while not done.wait(_CANCEL_POLL_S):
-        if cancelled.is_set():
-            process.terminate()
-            return
-
-
-def build_arguments(folder: Path, tag: str, settings: Settings) -> list[str]:
-    """Everything after `docker`; proxies and the private CA go in as the settings say."""
+def build_arguments(
+    variant: Variant, tag: str, settings: Settings, labels: Mapping[str, str] = NO_LABELS
+) -> list[str]:
+    """Everything after `docker`; proxies and the private CA go in as the settings say. A proxy is
+    named alone: Docker takes its value, with a password perhaps, out of its environment."""
     arguments = ["buildx", "build", "--load", "--progress", "plain", "--tag", tag]
-    for name, value in _proxies(settings).items():
-        arguments += ["--build-arg", f"{name}={value}"]
+    for name in _proxies(settings):
+        arguments += ["--build-arg", name]
     if settings.ca_file is not None:
         arguments += ["--secret", f"id=ca,src={settings.ca_file}"]
     for name, file in sorted(settings.build_secrets.items()):
         arguments += ["--secret", f"id={name},src={file}"]
     for name, source in sorted(settings.build_contexts.items()):
         arguments += ["--build-context", f"{name}={source}"]
-    return [*arguments, str(folder)]
+    labels = {**labels, CONTENT: content_key(variant, settings.build_contexts)}
+    for name, text in sorted(labels.items()):
+        arguments += ["--label", f"{name}={text}"]
+    return [*arguments, "--file", str(dockerfile(variant)), str(variant.context)]
+
+
+def dockerfile(variant: Variant) -> Path:
+    """Where its Dockerfile is; what it may copy from the context stands beside it."""
+    return variant.folder / DOCKERFILE
 
 
 def steps(lines: Iterator[str]) -> Iterator[str]:
@@ -128,6 +139,14 @@ def _proxies(settings: Settings) -> Mapping[str, str]:
     return {name: value for name, value in named.items() if value}
 
 
+def _environment(settings: Settings, docker_url: str) -> Mapping[str, str]:
+    """The proxies, which are for what a build fetches: Docker itself is spoken to without."""
+    proxies = _proxies(settings)
+    docker = urlsplit(docker_url).hostname
+    direct = ",".join(filter(None, (proxies.get("NO_PROXY"), docker)))
+    return {**proxies, "NO_PROXY": direct} if direct else proxies
+
+
 def _need_buildx(docker_url: str) -> None:
     try:
         found = subprocess.run(
@@ -150,10 +169,10 @@ def _no_buildx(what: str) -> Unsupported:
     )
 
 
-def _failure(folder: Path, last: Sequence[str]) -> BuildFailed:
+def _failure(variant: Variant, last: Sequence[str]) -> BuildFailed:
     lines = tuple(_said(line) for line in last)
     return BuildFailed(
-        f"the image in {folder} did not build", hint=_build_hint("\n".join(lines)), log=lines
+        f"the image of {variant.label} did not build", hint=_build_hint("\n".join(lines)), log=lines
     )
 
 

@@ -8,12 +8,14 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Protocol
 
-from runner.engines.base import Command, Endpoint, Mode
+from runner.engines.base import Command, Endpoint, Mode, Plan, TcpEndpoint
+from runner.launch.devices import NO_DEVICES, Devices
 
 
 class LauncherKind(StrEnum):
     DOCKER = "docker"
     PROCESS = "process"
+    CODE = "code"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +43,14 @@ class Folders:
     """An instance's folders on this host. The launcher makes `run` and `cache`.
 
     `model` holds the model's files (read by the engine, never written), `run` the engine's
-    socket, `cache` what an engine compiles for itself (kernels, graphs, shaders).
+    socket, `cache` what an engine compiles for itself (kernels, graphs, shaders). `others` are
+    folders and files that are read too: a draft model, adapters, a chat template.
     """
 
     model: Path
     run: Path
     cache: Path
+    others: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +60,7 @@ class View:
     model: str
     cache: str
     listen: Endpoint
+    others: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +68,12 @@ class InstanceSpec:
     """Everything a launcher needs to start one instance.
 
     `program` is an image (docker: an image ID) or an executable with its first arguments
-    (process). `memory_bytes` is the limit for weights, KV cache and working memory together.
+    (process). `memory_bytes` is the limit for weights, KV cache and working memory together; what
+    may lie in a /dev/shm that was asked for comes on top. `listen` is where the command has the
+    engine listen, as the launcher's `view` told it; None for that of an engine that can use a Unix
+    socket. `shm_size` is what the engine itself needs of /dev/shm, in bytes, 0 for Docker's own
+    64 MiB. `locks_memory`: it keeps the model from being swapped out. `plan` is what the command
+    was made from, for engines that are started by code.
     """
 
     identity: Identity
@@ -71,6 +81,15 @@ class InstanceSpec:
     command: Command
     folders: Folders
     memory_bytes: int
+    listen: Endpoint | None = None
+    devices: Devices = NO_DEVICES
+    shm_size: int = 0
+    locks_memory: bool = False
+    plan: Plan | None = None
+
+    @property
+    def uses_tcp(self) -> bool:
+        return isinstance(self.listen, TcpEndpoint)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,10 +141,16 @@ class Launcher(Protocol):
         """Whether instances go on when the daemon ends, to be found by `find` later."""
         ...
 
-    def view(self, folders: Folders) -> View: ...
+    def view(self, folders: Folders, *, tcp: bool = False) -> View:
+        """`tcp` is for an engine that can't listen on a Unix socket."""
+        ...
 
     def start(self, spec: InstanceSpec) -> Endpoint:
         """Starts it and says where this host reaches it; on failure nothing is left behind."""
+        ...
+
+    def shown(self, spec: InstanceSpec) -> Sequence[str]:
+        """The command that would start the same by hand, for people's eyes."""
         ...
 
     def wait(self, instance: str) -> Exit:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
 from runner.engines.base import Endpoint, TcpEndpoint, UnixEndpoint
@@ -10,10 +12,13 @@ from runner.launch.folders import SOCKET_NAME
 from runner.launch.labels import to_labels
 
 if TYPE_CHECKING:
-    from docker.types import LogConfig, Mount
+    from docker.types import DeviceRequest, LogConfig, Mount, Ulimit
+
+    from runner.launch.devices import Devices
 
 MODEL_FOLDER = "/model"
 CACHE_FOLDER = "/cache"
+OTHERS_FOLDER = "/others"
 RUN_FOLDER = "/run/engine"
 PORT = 8080
 LOOPBACK = "127.0.0.1"
@@ -26,6 +31,10 @@ PIDS_LIMIT = 4096
 """Threads count too: engines start some per core and pool, so this is far above them."""
 LOG_FILE_SIZE = "10m"
 LOG_FILES = "3"
+
+NO_GPU_BY_DEFAULT = {"NVIDIA_VISIBLE_DEVICES": "void"}
+"""Makers' images ask for all GPUs by this variable, which NVIDIA's runtime heeds where it is
+Docker's default: an instance gets what it was granted alone."""
 
 
 class CreateArguments(TypedDict):
@@ -46,9 +55,15 @@ class CreateArguments(TypedDict):
     network_mode: str
     dns: list[str] | None
     ports: dict[str, tuple[str, int] | None]
+    device_requests: list[DeviceRequest]
+    devices: list[str]
+    group_add: list[int]
+    runtime: str | None
+    shm_size: int | None
     mem_limit: int
     memswap_limit: int
     pids_limit: int
+    ulimits: list[Ulimit]
     init: bool
     stop_signal: str
     log_config: LogConfig
@@ -56,6 +71,11 @@ class CreateArguments(TypedDict):
 
 def container_name(instance: str) -> str:
     return f"runner-{instance}"
+
+
+def seen_others(others: Sequence[Path]) -> tuple[str, ...]:
+    """Where the container sees them, each in a place of its own: names may be the same."""
+    return tuple(f"{OTHERS_FOLDER}/{n}/{other.name}" for n, other in enumerate(others))
 
 
 def listens_on(*, published: bool) -> Endpoint:
@@ -73,15 +93,20 @@ def create_arguments(
     Without a `network` it has none at all and serves on a socket in the mounted run folder;
     with one it publishes its port on this host's loopback.
     """
-    from docker.types import LogConfig
+    from docker.types import LogConfig, Ulimit
 
+    unlimited = [Ulimit(name="memlock", soft=-1, hard=-1)] if spec.locks_memory else []
     image, *first = spec.program
+    shared = max(spec.devices.shm_size, spec.shm_size)
+    memory = spec.memory_bytes + shared
     return CreateArguments(
         name=container_name(spec.identity.instance),
         image=image,
         command=[*first, *spec.command.arguments],
         environment={
+            **_no_other_gpus(spec.devices),
             **spec.command.environment,
+            **spec.devices.environment,
             "HOME": CACHE_FOLDER,
             "XDG_CACHE_HOME": CACHE_FOLDER,
         },
@@ -97,9 +122,16 @@ def create_arguments(
         # Docker's resolver in a network asks the host's servers otherwise: a way out.
         dns=[LOOPBACK] if network else None,
         ports={f"{PORT}/tcp": (LOOPBACK, 0)} if network else {},
-        mem_limit=spec.memory_bytes,
-        memswap_limit=spec.memory_bytes,
+        device_requests=_device_requests(spec.devices),
+        # Read and write, but no making of device files.
+        devices=[f"{node.path}:{node.path}:rw" for node in spec.devices.nodes],
+        group_add=list(spec.devices.group_add),
+        runtime=spec.devices.runtime or None,
+        shm_size=shared or None,
+        mem_limit=memory,
+        memswap_limit=memory,
         pids_limit=PIDS_LIMIT,
+        ulimits=unlimited,
         init=True,
         stop_signal="SIGTERM",
         log_config=LogConfig(
@@ -117,4 +149,27 @@ def _mounts(spec: InstanceSpec, network: str | None) -> list[Mount]:
     ]
     if network is None:
         mounts.append(Mount(RUN_FOLDER, str(spec.folders.run), type="bind"))
+    for other, seen in zip(spec.folders.others, seen_others(spec.folders.others), strict=True):
+        mounts.append(Mount(seen, str(other), type="bind", read_only=True))
+    for file in spec.devices.mounts:
+        mounts.append(Mount(file.path, file.path, type="bind", read_only=True))
     return mounts
+
+
+def _device_requests(devices: Devices) -> list[DeviceRequest]:
+    from docker.types import DeviceRequest
+
+    return [
+        DeviceRequest(
+            driver=request.driver,
+            device_ids=list(request.ids),
+            capabilities=[list(these) for these in request.capabilities],
+        )
+        for request in devices.device_requests
+    ]
+
+
+def _no_other_gpus(devices: Devices) -> dict[str, str]:
+    """Where NVIDIA's driver of Docker gives the GPUs, it sets the variable itself."""
+    by_driver = any(request.driver == "nvidia" for request in devices.device_requests)
+    return {} if by_driver else NO_GPU_BY_DEFAULT

@@ -8,19 +8,13 @@ import os
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 from runner.dockerhost import DockerFacts, DockerHost
 from runner.engines.base import Endpoint, TcpEndpoint
-from runner.errors import (
-    Conflict,
-    EngineFailed,
-    EngineNotInstalled,
-    NotFound,
-    RunnerError,
-    Unavailable,
-)
+from runner.errors import Conflict, EngineFailed, EngineNotInstalled, NotFound, RunnerError
 from runner.launch.base import (
     NO_LINES,
     Exit,
@@ -40,11 +34,14 @@ from runner.launch.container import (
     container_name,
     create_arguments,
     listens_on,
+    seen_others,
 )
 from runner.launch.containerlog import ContainerLog, last_lines
 from runner.launch.folders import Owner, engine_socket, make_folders, remove_run_folder
 from runner.launch.labels import HOME, Labelled, from_labels
 from runner.launch.networks import InstanceNetworks
+from runner.launch.refusals import start_failure
+from runner.launch.rendered import docker_run
 
 if TYPE_CHECKING:
     from docker.models.containers import Container
@@ -53,6 +50,8 @@ log = logging.getLogger(__name__)
 
 ALIVE = frozenset({"running", "paused"})
 LOG_TAIL = 20
+NETWORK_SHOWN = "bridge"
+"""Stands for an instance's own network, which would have to be made first."""
 HIGHEST_SIGNAL = 64
 SIGNALLED = 128
 """A container's status is this plus the signal that ended its program."""
@@ -62,7 +61,8 @@ class DockerLauncher:
     """Starts, finds and stops the containers of one runner's home, known by their labels.
 
     `publish_ports` gives each instance a network of its own and a port on loopback instead of a
-    Unix socket; None does that where the Docker Engine is in a virtual machine.
+    Unix socket; None does that where the Docker Engine is in a virtual machine. An engine that
+    can't use a Unix socket gets that in any case.
     """
 
     kind = LauncherKind.DOCKER
@@ -78,25 +78,35 @@ class DockerLauncher:
         self._starting: set[str] = set()
         self._lock = threading.Lock()
 
-    def view(self, folders: Folders) -> View:
-        return View(MODEL_FOLDER, CACHE_FOLDER, listens_on(published=self._publishes))
+    def view(self, folders: Folders, *, tcp: bool = False) -> View:
+        listen = listens_on(published=tcp or self._publishes)
+        return View(MODEL_FOLDER, CACHE_FOLDER, listen, seen_others(folders.others))
 
     def start(self, spec: InstanceSpec) -> Endpoint:
         """Raises EngineNotInstalled, EngineFailed, Conflict, BadSettings, DockerUnavailable."""
         name = container_name(spec.identity.instance)
-        if not self._publishes:
+        network = name if spec.uses_tcp or self._publishes else None
+        if network is None:
             engine_socket(spec.folders)
+        spec = replace(spec, devices=spec.devices.present(os.path.exists))
         with self._claimed(name), ExitStack() as undo:
             undo.callback(make_folders(spec.folders, self._folder_owner))
-            if self._publishes:
-                self._networks.make(name)
-                undo.callback(self._networks.remove, name)
-            container = self._create(spec, name)
+            if network is not None:
+                self._networks.make(network)
+                undo.callback(self._networks.remove, network)
+            container = self._create(spec, network)
             undo.callback(self._remove, container)
             self._run(container, spec)
             endpoint = self._endpoint(container, spec.folders)
             undo.pop_all()
         return endpoint
+
+    def shown(self, spec: InstanceSpec) -> Sequence[str]:
+        network = NETWORK_SHOWN if spec.uses_tcp or self._publishes else None
+        spec = replace(spec, devices=spec.devices.present(os.path.exists))
+        return docker_run(
+            create_arguments(spec, home_id=self._home_id, user=self._user, network=network)
+        )
 
     def wait(self, instance: str) -> Exit:
         try:
@@ -184,8 +194,7 @@ class DockerLauncher:
             with self._lock:
                 self._starting.discard(name)
 
-    def _create(self, spec: InstanceSpec, name: str) -> Container:
-        network = name if self._publishes else None
+    def _create(self, spec: InstanceSpec, network: str | None) -> Container:
         arguments = create_arguments(spec, home_id=self._home_id, user=self._user, network=network)
         try:
             with self._host.translated() as docker:
@@ -196,6 +205,10 @@ class DockerLauncher:
                 f"the image of {engine} is gone from Docker: {error.message}",
                 hint=f"runner install-runner --backend {engine}",
             ) from error
+        except Conflict:
+            raise
+        except RunnerError as error:
+            raise start_failure(spec.identity.engine, error) from error
 
     def _run(self, container: Container, spec: InstanceSpec) -> None:
         engine = spec.identity.engine
@@ -203,10 +216,8 @@ class DockerLauncher:
             with self._host.translated():
                 container.start()
                 container.reload()
-        except Unavailable:
-            raise
         except RunnerError as error:
-            raise EngineFailed(f"{engine} did not start: {error.message}") from error
+            raise start_failure(engine, error) from error
         if container.status not in ALIVE:
             status = container.attrs["State"]["ExitCode"]
             raise EngineFailed(

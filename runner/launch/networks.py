@@ -1,4 +1,9 @@
-"""Networks of one instance each, for hosts where an engine can only be reached by a port."""
+"""Networks of one instance each, where an engine can only be reached by a port.
+
+What they can't cut off are services of Docker's own host that listen on all its addresses: a
+bridge whose host side has none can't publish ports. Docker Desktop's host is a virtual machine; on
+Linux an engine that can use a Unix socket is therefore never put into one.
+"""
 
 from __future__ import annotations
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import IO
 
 from runner.engines.base import Endpoint
+from runner.engines.environment import shown
 from runner.errors import Conflict, EngineFailed
 from runner.launch import leash
 from runner.launch.base import (
@@ -26,6 +27,7 @@ from runner.launch.base import (
 )
 from runner.launch.filelog import FileLog, tail_of
 from runner.launch.folders import engine_socket, make_folders, remove_run_folder
+from runner.launch.ports import LoopbackPorts
 
 LOG_NAME = "engine.log"
 LOG_TAIL = 20
@@ -36,9 +38,15 @@ KILL_TIMEOUT_S = 5.0
 
 INHERITED = (
     *("PATH", "HOME", "USER", "LOGNAME", "TMPDIR", "TZ", "LANG", "LC_ALL", "LC_CTYPE"),
-    *("LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES"),
+    "LD_LIBRARY_PATH",
 )
-"""All that an engine gets of the daemon's environment: no tokens, proxies or settings."""
+KEEPS_TO_GPUS = (
+    *("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES"),
+    *("GGML_VK_VISIBLE_DEVICES", "ZE_AFFINITY_MASK", "ONEAPI_DEVICE_SELECTOR"),
+    *("ASCEND_RT_VISIBLE_DEVICES", "MUSA_VISIBLE_DEVICES"),
+)
+"""All that an engine gets of the daemon's environment: no tokens, proxies or settings; and what
+the daemon was kept to of the GPUs only where none were chosen: one would count within the other."""
 
 
 class ProcessLauncher:
@@ -50,14 +58,17 @@ class ProcessLauncher:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._engines: dict[str, _Engine] = {}
+        self._ports = LoopbackPorts()
 
-    def view(self, folders: Folders) -> View:
-        return View(str(folders.model), str(folders.cache), engine_socket(folders))
+    def view(self, folders: Folders, *, tcp: bool = False) -> View:
+        listen = self._ports.endpoint() if tcp else engine_socket(folders)
+        others = tuple(str(other) for other in folders.others)
+        return View(str(folders.model), str(folders.cache), listen, others)
 
     def start(self, spec: InstanceSpec) -> Endpoint:
         """Raises EngineFailed, BadSettings, Conflict, DiskFull."""
         name = spec.identity.instance
-        endpoint = engine_socket(spec.folders)
+        endpoint = spec.listen or engine_socket(spec.folders)
         if self._find(name) is not None:
             raise Conflict(f"the instance {name} is running already")
         undo = make_folders(spec.folders)
@@ -69,6 +80,11 @@ class ProcessLauncher:
         with self._lock:
             self._engines[name] = engine
         return endpoint
+
+    def shown(self, spec: InstanceSpec) -> Sequence[str]:
+        own = shown({**spec.command.environment, **spec.devices.environment})
+        pairs = [f"{name}={value}" for name, value in own.items()]
+        return (*(("env", *pairs) if pairs else ()), *spec.program, *spec.command.arguments)
 
     def wait(self, instance: str) -> Exit:
         engine = self._find(instance)
@@ -174,9 +190,11 @@ def _spawn(spec: InstanceSpec, log: Path) -> subprocess.Popen[bytes]:
 
 
 def _environment(spec: InstanceSpec) -> Mapping[str, str]:
-    inherited = {name: os.environ[name] for name in INHERITED if name in os.environ}
+    chosen = spec.devices.environment
+    names = INHERITED if chosen else (*INHERITED, *KEEPS_TO_GPUS)
+    inherited = {name: os.environ[name] for name in names if name in os.environ}
     cache = {"XDG_CACHE_HOME": str(spec.folders.cache)}
-    return {**inherited, **cache, **spec.command.environment}
+    return {**inherited, **cache, **spec.command.environment, **chosen}
 
 
 def _pipe(stream: IO[bytes] | None) -> IO[bytes]:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from runner.artifacts.artifact import parse_manifest
 from runner.artifacts.artifact_writer import Contents, Packed, PackedFile, write_artifact
 from runner.artifacts.media import REVISION, SOURCE, Dialect, ModelFormat
-from runner.errors import BadInput, BadModelFile, Conflict
+from runner.errors import BadInput, BadModelFile
 from runner.hubs.choice import choose
 from runner.hubs.listing import Listing
 from runner.models.describe import folder_config
@@ -26,13 +26,12 @@ from runner.models.hub_files import HubFetch, plan
 from runner.models.progress import Progress, silent, summed
 from runner.models.transfer import tell_pulled
 from runner.registry.reference import Reference
+from runner.store.attempts import Attempts
 from runner.store.files import explained
 from runner.store.store import ModelStore, StoredModel
 
 if TYPE_CHECKING:
     from runner.settings import Settings
-
-_ATTEMPTS = 3
 
 
 def pull_from_hub(
@@ -60,19 +59,15 @@ def pull_from_hub(
         choice = choose(listing.repository, listing.files, reference.tag)
         planned = plan(store, repository, choice)
         store.blobs.sweep()
-        for attempt in range(_ATTEMPTS):
+        attempts = Attempts()
+        while True:
             fetch = HubFetch(store, repository, reference, summed(progress), stop)
             packed = _packed(store, listing, fetch.fetch(planned))
             parse_manifest(packed.manifest)
-            try:
+            with attempts.one():
                 model = store.commit(packed.manifest, packed.config, reference)
-            except Conflict:
-                if attempt == _ATTEMPTS - 1:
-                    raise
-                continue  # another process removed a model that shared a file of this one
-            tell_pulled(progress, reference, model, fetch.fetched)
-            return model
-    raise AssertionError("the last attempt returns or raises")
+                tell_pulled(progress, reference, model, fetch.fetched)
+                return model
 
 
 def _packed(store: ModelStore, listing: Listing, files: tuple[PackedFile, ...]) -> Packed:

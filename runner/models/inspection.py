@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from runner.artifacts import media
@@ -109,7 +109,7 @@ def _at_registry(reference: Reference, settings: Settings) -> Document:
     with RegistryClient(reference.registry, settings) as client:
         found = model_manifest(client, reference)
         manifest = parse_manifest(found.content)
-        content = _config(client.blob(reference.repository, manifest.config.digest), manifest)
+        content = _config(client, reference.repository, manifest.config.digest)
     config, created = parse_config(content, manifest)
     tags = () if reference.digest else (reference.long,)
     model = StoredModel(digest_of(found.content), tags, created, config, manifest.size)
@@ -140,16 +140,14 @@ def _layer(layer: Layer) -> Document:
     }
 
 
-def _config(chunks: Iterable[bytes], manifest: Manifest) -> bytes:
-    content = b""
-    for chunk in chunks:
-        content += chunk
-        if len(content) > MAX_CONFIG:
-            raise BadModelFile(
-                f"the config {manifest.config.digest} is larger than a config may be"
-            )
-    if digest_of(content) != manifest.config.digest:
-        raise CorruptTransfer(f"the config {manifest.config.digest} came with other bytes")
+def _config(client: RegistryClient, repository: str, digest: str) -> bytes:
+    from runner.registry.source import read_range
+
+    content = read_range(client.blob_source(repository, digest), MAX_CONFIG + 1)
+    if len(content) > MAX_CONFIG:
+        raise BadModelFile(f"the config {digest} is larger than a config may be")
+    if digest_of(content) != digest:
+        raise CorruptTransfer(f"the config {digest} came with other bytes")
     return content
 
 

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
-
 from runner.artifacts.artifact_writer import Contents, Packed, PackedFile, write_artifact
 from runner.artifacts.media import WEIGHT_KINDS, LayerKind
-from runner.errors import Conflict
 from runner.models.package_order import PackageOrder, check_order
 from runner.models.progress import (
     LayerProgress,
@@ -20,9 +17,9 @@ from runner.models.recipe import Ingredient, LocalFile, Recipe, with_extras
 from runner.models.repackage import changes_nothing, stored_recipe
 from runner.models.sources import local_recipe
 from runner.registry.reference import Reference
+from runner.store.attempts import Attempts
 from runner.store.store import ModelStore, StoredModel
 
-_FREE_ATTEMPTS = 2
 _LINKED = WEIGHT_KINDS | {LayerKind.MMPROJ}
 """What `link` is for; texts are small, and their owners go on editing them."""
 _UNKNOWN = "sha256:" + "0" * 64
@@ -43,19 +40,17 @@ def package(store: ModelStore, order: PackageOrder, progress: Progress = silent)
     recipe = with_extras(made, order)
     _rehearse(recipe)
     store.blobs.sweep()
-    for _ in range(_FREE_ATTEMPTS):
-        with suppress(Conflict):  # another process removed a model that shared a file of ours
-            return _told(progress, order.reference, _entered(store, order, recipe, progress))
-    with store.lock.held():  # now nobody can
-        model = _entered(store, order, recipe, progress)
-    return _told(progress, order.reference, model)
+    return _told(progress, order.reference, _entered(store, order, recipe, progress))
 
 
 def _entered(
     store: ModelStore, order: PackageOrder, recipe: Recipe, progress: Progress
 ) -> StoredModel:
-    packed = _packed(recipe, _added(store, recipe, progress, link=order.link))
-    return store.commit(packed.manifest, packed.config, order.reference)
+    attempts = Attempts(last=store.lock.held())
+    while True:
+        with attempts.one():
+            packed = _packed(recipe, _added(store, recipe, progress, link=order.link))
+            return store.commit(packed.manifest, packed.config, order.reference)
 
 
 def _rehearse(recipe: Recipe) -> None:

@@ -20,7 +20,6 @@ from runner.errors import (
     BadInput,
     BadModelFile,
     BadReference,
-    Conflict,
     DiskFull,
     RegistryError,
     ShuttingDown,
@@ -37,6 +36,7 @@ from runner.models.progress import (
 from runner.registry.client import RawManifest, RegistryClient
 from runner.registry.media import DOCKER_INDEX, OCI_INDEX, OCI_MANIFEST
 from runner.registry.reference import Reference, Source
+from runner.store.attempts import Attempts
 from runner.store.downloads import Wanted
 from runner.store.store import ModelStore, StoredModel
 
@@ -47,7 +47,6 @@ GOES_ON = "the same command goes on from here"
 PUSHED_AT_ONCE = 4
 MOUNTS_TRIED = 3
 _TICK = 0.1
-_ATTEMPTS = 3
 
 
 def pull(
@@ -150,18 +149,17 @@ class _Pull:
             raise BadModelFile(f"the model's config has {size} bytes, which is too many")
         self._store.blobs.sweep()
         self._store.downloads.require_space(self._wanted(self._manifest.blobs))
-        for attempt in range(_ATTEMPTS):
-            config = self._config()
-            fetched = self._layers()
-            try:
-                model = self._store.commit(self._found.content, config, self._reference)
-            except Conflict:
-                if attempt == _ATTEMPTS - 1:
-                    raise
-                continue  # another process removed a model that shared a file of this one
-            tell_pulled(self._progress, self._reference, model, fetched)
-            return model
-        raise AssertionError("the last attempt returns or raises")
+        model, fetched = self._entered()
+        tell_pulled(self._progress, self._reference, model, fetched)
+        return model
+
+    def _entered(self) -> tuple[StoredModel, int]:
+        """The model, and how many layers came over the network in the last attempt."""
+        attempts = Attempts()
+        while True:
+            config, fetched = self._config(), self._layers()
+            with attempts.one():
+                return self._store.commit(self._found.content, config, self._reference), fetched
 
     def _config(self) -> bytes:
         """Small, and read before the long layers: a model we can't use costs no gigabytes."""

@@ -18,7 +18,7 @@ _CONTEXT_KEYS = (
     "model_max_length",
 )
 """Docker Model Runner's list; the first that is there counts."""
-_INNER = ("text_config", "llm_config", "language_config", "thinker_config")
+LANGUAGE_PARTS = ("text_config", "llm_config", "language_config", "thinker_config")
 """Where models of several senses keep what belongs to their language model."""
 _QUANTIZATIONS = ("quantization_config", "compression_config", "quantization")
 _METHOD = re.compile(r"[a-z0-9][a-z0-9._-]{0,39}", re.ASCII)
@@ -54,7 +54,7 @@ def read_transformers_config(document: Mapping[str, Json]) -> TransformersConfig
 
 def _parts(document: Mapping[str, Json]) -> Iterator[Mapping[str, Json]]:
     yield document
-    for name in _INNER:
+    for name in LANGUAGE_PARTS:
         yield inner_object(document, name)
 
 

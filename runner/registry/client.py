@@ -19,13 +19,12 @@ if TYPE_CHECKING:
     from oras.container import Container
 
     from runner.registry.credentials import Credentials
-    from runner.registry.source import ByteSource
+    from runner.registry.source import HttpSource
     from runner.settings import Settings
 
 ACCEPTED_MANIFESTS = ", ".join((OCI_MANIFEST, OCI_INDEX, DOCKER_MANIFEST, DOCKER_INDEX))
 MAX_MANIFEST = 4 * 1024 * 1024
-MAX_STALLS = 3
-_OK, _PARTIAL, _NOT_FOUND = 200, 206, 404
+_OK, _NOT_FOUND = 200, 404
 
 Report = Callable[[int], None]
 """Told how many bytes of a blob have passed so far."""
@@ -164,7 +163,7 @@ class RegistryClient:
             self._session.raise_for(answer, f"asked for {digest}", repository)
             return answer.status_code == _OK
 
-    def blob_source(self, repository: str, digest: str) -> ByteSource:
+    def blob_source(self, repository: str, digest: str) -> HttpSource:
         """A blob to be read in ranges, by several threads at once."""
         from runner.registry.source import HttpSource
 
@@ -177,23 +176,6 @@ class RegistryClient:
             return self._blob_refusal(response, repository, digest)
 
         return HttpSource(self._session.http, request, refusal)
-
-    def blob(self, repository: str, digest: str) -> Iterator[bytes]:
-        """A blob's bytes in order, unchecked. A broken connection is taken up where it broke,
-        and given up after three attempts that brought nothing new."""
-        offset = stalls = 0
-        while True:
-            started = offset
-            try:
-                for chunk in self._blob_from(repository, digest, offset):
-                    offset += len(chunk)
-                    yield chunk
-                return
-            except _Interrupted as interruption:
-                stalls = 0 if offset > started else stalls + 1
-                if stalls >= MAX_STALLS:
-                    raise self._session.http.unreachable(interruption.cause) from interruption.cause
-            self._session.http.pause(stalls)
 
     def upload_blob(
         self,
@@ -234,35 +216,6 @@ class RegistryClient:
             )
         return self._session.refusal(response, f"asked for {digest}", repository)
 
-    def _blob_from(self, repository: str, digest: str, offset: int) -> Iterator[bytes]:
-        from runner.registry.http import BLOCK
-
-        headers = {"Accept-Encoding": "identity"}
-        if offset:
-            headers["Range"] = f"bytes={offset}-"
-        response = self._session.request("GET", self._blob_url(repository, digest), headers=headers)
-        if response.status_code == _NOT_FOUND:
-            response.close()
-            raise RegistryError(
-                f"{self.registry} has no blob {digest} in {repository}",
-                hint="the model was pushed incompletely: push it again",
-            )
-        self._session.raise_for(response, f"asked for {digest}", repository)
-        skip = 0 if _continues(response, offset) else offset
-        with response:
-            for chunk in self._chunks(response, BLOCK):
-                if skip < len(chunk):
-                    yield chunk[skip:]
-                skip = max(0, skip - len(chunk))
-
-    def _chunks(self, response: requests.Response, size: int) -> Iterator[bytes]:
-        import requests
-
-        try:
-            yield from response.iter_content(size)
-        except requests.RequestException as error:
-            raise _Interrupted(error) from error
-
     def _read(self, response: requests.Response, read: Callable[[], bytes]) -> bytes:
         import requests
 
@@ -290,23 +243,6 @@ class RegistryClient:
 
     def _url(self, without_scheme: str) -> str:
         return f"{self._session.prefix}://{without_scheme}"
-
-
-class _Interrupted(Exception):
-    """A connection that broke while a body was passing: worth another attempt."""
-
-    def __init__(self, cause: Exception) -> None:
-        super().__init__(str(cause))
-        self.cause = cause
-
-
-def _continues(response: requests.Response, offset: int) -> bool:
-    """Whether a body begins at `offset`; one that does not is read from its beginning."""
-    if response.status_code != _PARTIAL:
-        return False
-    if response.headers.get("Content-Range", "").startswith(f"bytes {offset}-"):
-        return True
-    raise RegistryError("the registry answered with another range than was asked for")
 
 
 def _media_type(response: requests.Response) -> str:

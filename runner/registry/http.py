@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from http.client import HTTPResponse, IncompleteRead
 from typing import Any, Protocol
 from urllib.parse import urljoin, urlsplit
 
@@ -274,6 +275,26 @@ def read_capped(
             if time.monotonic() > until:
                 raise requests.Timeout("the answer comes too slowly")
     return bytes(content[:limit])
+
+
+def read_into(response: requests.Response, target: memoryview) -> int:
+    """Fills `target` with a body's next bytes, undecoded, and says how many came; 0 at the end.
+
+    urllib3's own readinto makes new bytes and copies them, so this asks http.client beneath it,
+    and does what urllib3 does then: http.client takes a body that was cut short for a whole one,
+    and a connection goes back to the pool at the body's end. Raises urllib3's, http.client's and
+    the system's errors.
+    """
+    raw = response.raw
+    beneath: HTTPResponse | None = getattr(raw, "_original_response", None)
+    if beneath is None:
+        return int(raw.readinto(target))
+    count = beneath.readinto(target)
+    if target and not count and beneath.length:
+        raise IncompleteRead(b"", beneath.length)
+    if beneath.isclosed():
+        raw.release_conn()
+    return count
 
 
 @contextmanager

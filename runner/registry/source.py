@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from runner.registry.http import Http
 
 _OK, _PARTIAL = 200, 206
+ATTEMPTS = 5
+"""At a small range."""
 _RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
 
 
@@ -25,6 +27,10 @@ class Interrupted(Exception):
     def __init__(self, reason: RegistryError) -> None:
         super().__init__(reason.message)
         self.reason = reason
+
+
+Content = bytes | memoryview
+"""Some bytes of a blob, good until the next ones are read."""
 
 
 class Body(Protocol):
@@ -37,7 +43,7 @@ class Body(Protocol):
     whole: bool
     total: int | None
 
-    def read(self, size: int) -> bytes:
+    def read(self, size: int) -> Content:
         """At most `size` bytes, none at the end; raises Interrupted."""
 
     def interrupt(self) -> None:
@@ -128,17 +134,25 @@ class _HttpBody:
     def __init__(self, http: Http, response: requests.Response, asked: int) -> None:
         self._http = http
         self._response = response
+        self._buffer = bytearray()
         self.whole = response.status_code == _OK
         self.start, self.total = _whole(response) if self.whole else _range(response, asked)
 
-    def read(self, size: int) -> bytes:
+    def read(self, size: int) -> Content:
+        """Into the same memory every time: fresh pages for every block cost a third of a pull."""
+        from http.client import HTTPException
+
         from urllib3.exceptions import HTTPError
 
+        from runner.registry.http import read_into
+
+        if len(self._buffer) < size:
+            self._buffer = bytearray(size)
+        view = memoryview(self._buffer)[:size]
         try:
-            content: bytes = self._response.raw.read(size, decode_content=False)
-        except (HTTPError, OSError) as error:
+            return view[: read_into(self._response, view)]
+        except (HTTPError, HTTPException, OSError) as error:
             raise Interrupted(self._http.unreachable(error)) from error
-        return content
 
     def interrupt(self) -> None:
         with suppress(OSError, ValueError, RuntimeError):  # it may have ended meanwhile
@@ -170,3 +184,26 @@ def _range(response: requests.Response, asked: int) -> tuple[int, int | None]:
     if not match or int(match[1]) != asked:
         raise RegistryError("another range of a blob came than was asked for")
     return asked, None if match[3] == "*" else int(match[3])
+
+
+def read_range(source: HttpSource, end: int) -> bytes:
+    """The first bytes, `end` of them or as many as there are. For small ranges: a connection
+    that breaks is begun anew. Raises what the source raises."""
+    for attempt in range(ATTEMPTS):
+        try:
+            return _read(source, end)
+        except Interrupted as broken:
+            if attempt == ATTEMPTS - 1:
+                raise broken.reason from broken
+            source.pause(attempt)
+    raise AssertionError("the last attempt returns or raises")
+
+
+def _read(source: HttpSource, end: int) -> bytes:
+    if end == 0:
+        return b""
+    content = bytearray()
+    with source.open(0, end) as body:
+        while len(content) < end and (block := body.read(end - len(content))):
+            content += block
+    return bytes(content)

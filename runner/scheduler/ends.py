@@ -6,10 +6,10 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from runner.errors import RunnerError
-from runner.launch.base import Exit
+from runner.launch.base import Exit, Identity, Launcher
 from runner.scheduler.live import Live
 
 log = logging.getLogger(__name__)
@@ -55,6 +55,26 @@ async def try_to_stop(live: Live, forget: Callable[[str], None]) -> bool:
         log.exception("could not stop %s", live.name)
         return False
     return True
+
+
+async def all_of(leaving: Sequence[Live], deadline_s: float) -> None:
+    """Returns once all have ended, at the latest after the deadline."""
+    waits = [asyncio.ensure_future(live.ended.wait()) for live in leaving]
+    if waits:
+        _, late = await asyncio.wait(waits, timeout=deadline_s)
+        for wait in late:
+            wait.cancel()
+
+
+async def stop_stray(launcher: Launcher, identity: Identity) -> None:
+    """What an earlier daemon left, and this one can't take over. One that can't be stopped just
+    now must not keep the daemon from starting: the next one finds it again."""
+    name = identity.instance
+    log.warning("%s (%s) can't be taken over: stopping it", name, identity.engine)
+    try:
+        await asyncio.to_thread(launcher.stop, name, grace_s=STOP_GRACE_S)
+    except RunnerError as error:
+        log.warning("could not stop %s: %s", name, error.message)
 
 
 async def last_lines(live: Live) -> tuple[str, ...]:

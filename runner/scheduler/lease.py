@@ -25,7 +25,13 @@ class Lease(Protocol):
 
 
 class Instances(Protocol):
-    """Model names come as the client wrote them; `engine` is canonical, None for any."""
+    """Model names come as the client wrote them; `engine` is as a path names it, canonically
+    (`vllm`, `vllm:cuda`), None for any."""
+
+    def refuse_unknown(self, engine: str) -> None:
+        """Raises EngineNotFound with the nearest name; no I/O. Which engines there are stays the
+        same as long as the daemon runs."""
+        ...
 
     def ready(self, engine: str | None, model: str, mode: Mode) -> Lease | None:
         """A lease at once where such an instance is ready; the hot path, no await, no I/O."""

@@ -6,12 +6,13 @@ import asyncio
 import signal
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from runner.engines.base import Endpoint, Engine
-from runner.errors import EngineFailed, RunnerError
+from runner.errors import EngineFailed, EngineStartTimeout, RunnerError
 from runner.launch.base import Exit, Identity, Launcher, LauncherKind
-from runner.scheduler.core import Phase
+from runner.scheduler.core import Key, Phase
+from runner.scheduler.order import Order
 
 FAILURE_WAIT_S = 3.0
 """How long a request whose connection broke waits to learn how its engine ended."""
@@ -47,6 +48,19 @@ class Live:
     def name(self) -> str:
         return self.identity.instance
 
+    @property
+    def key(self) -> Key:
+        about = self.identity
+        return Key(about.engine, about.variant, about.model, about.mode, about.configuration)
+
+    def superseded_by(self, order: Order) -> bool:
+        """Whether it serves the same model, but by an image or settings that no request asks for
+        any more. What another name of the model was configured with goes on."""
+        return replace(self.key, configuration=order.key.configuration) == order.key and (
+            self.identity.reference == order.reference
+            or self.identity.version != order.candidate.version
+        )
+
     def status(self, phase: Phase, users: int) -> InstanceStatus:
         return InstanceStatus(
             self.identity, phase, users, self.launcher.kind, self.started_at, self.last_used
@@ -59,14 +73,20 @@ class Live:
                 await self.ended.wait()
         except TimeoutError:
             return EngineFailed(
-                f"{self.engine.name} closed the connection without an answer",
+                f"{self.engine.description.name} closed the connection without an answer",
                 hint=f"see `runner logs {self.identity.reference}`",
             )
-        return self.error or EngineFailed(f"{self.engine.name} was stopped")
+        return self.error or EngineFailed(f"{self.engine.description.name} was stopped")
+
+    def too_slow(self, given_s: float) -> EngineStartTimeout:
+        return EngineStartTimeout(
+            f"{self.identity.engine} did not get ready within {given_s:.0f} s",
+            hint="raise `load_timeout` in the settings, or see `runner logs`",
+        )
 
     def death(self, ended: Exit, lines: Sequence[str]) -> EngineFailed:
         """An end that nobody asked for, with the engine's last words and the next step."""
-        name = self.engine.name
+        name = self.engine.description.name
         if ended.out_of_memory:
             hint = f"set backends.{name}.context_size to a smaller number"
             return EngineFailed(f"{name} ran out of memory", hint=hint, log=lines)
@@ -75,7 +95,8 @@ class Live:
                 f"mostly for want of memory: set backends.{name}.context_size to a smaller number"
             )
             return EngineFailed(f"{name} was killed", hint=hint, log=lines)
-        hint = self.engine.hint(lines) or "see `runner logs`"
+        elsewhere = "its last lines say why" if lines else "see `runner logs`"
+        hint = self.engine.hint(lines) or elsewhere
         return EngineFailed(f"{name} ended with status {ended.code}", hint=hint, log=lines)
 
 

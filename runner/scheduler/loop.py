@@ -8,18 +8,18 @@ import logging
 import secrets
 import shlex
 import time
-from collections.abc import Coroutine, Iterable, Mapping
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
 
 from runner.engines.base import Endpoint, Mode
-from runner.engines.registered import ENGINES
 from runner.errors import (
     EngineFailed,
-    EngineStartTimeout,
     InternalError,
     NotFound,
     RunnerError,
+    Unavailable,
 )
-from runner.launch.base import Exit, Identity, Launcher, LauncherKind, Running
+from runner.launch.base import Exit, Launcher, LauncherKind, Running
+from runner.names import target
 from runner.scheduler import ends
 from runner.scheduler.core import (
     Effect,
@@ -33,11 +33,16 @@ from runner.scheduler.core import (
 )
 from runner.scheduler.lease import Lease
 from runner.scheduler.live import Held, InstanceStatus, Live
-from runner.scheduler.planning import Order, Planner
+from runner.scheduler.misfortunes import Misfortunes, is_misfortune
+from runner.scheduler.order import Order
+from runner.scheduler.planning import Planner
 from runner.scheduler.readiness import is_healthy, until_healthy
 from runner.scheduler.routes import Routes
 
 log = logging.getLogger(__name__)
+
+PLANS = 3
+"""How often a request is planned, where what it waits for is configured anew again and again."""
 
 
 class InstanceLoop:
@@ -53,11 +58,17 @@ class InstanceLoop:
         self._live: dict[str, Live] = {}
         self._orders: dict[Key, Order] = {}
         self._routes = Routes(planner.stamp)
-        self._waiters: dict[int, asyncio.Future[Lease]] = {}
+        self._misfortunes = Misfortunes()
+        self._waiters: dict[int, asyncio.Future[Lease | None]] = {}
         self._numbers = itertools.count(1)
         self._tasks: set[asyncio.Task[None]] = set()
 
     # Requests
+
+    def refuse_unknown(self, engine: str) -> None:
+        asked = target(engine)
+        if asked.engine:
+            self._planner.engines.named(asked.engine)
 
     def ready(self, engine: str | None, model: str, mode: Mode) -> Lease | None:
         instance = self._routes.instance((engine, model, mode))
@@ -67,22 +78,52 @@ class InstanceLoop:
         return Held(live, live.endpoint, self._release)
 
     async def acquire(self, engine: str | None, model: str, mode: Mode) -> Lease:
+        for _ in range(PLANS):
+            lease = await self._planned(engine, model, mode)
+            if lease is not None:
+                return lease
+        raise Unavailable(
+            f"{model} was configured anew again and again while it was loading",
+            hint="send the request again",
+        )
+
+    async def _planned(self, engine: str | None, model: str, mode: Mode) -> Lease | None:
+        """None where what it waited for is configured otherwise by now."""
         stamp = self._planner.stamp()
-        order = await asyncio.to_thread(self._planner.order, engine, model, mode)
+        orders = self._by_fortune(
+            await asyncio.to_thread(self._planner.orders, engine, model, mode)
+        )
+        for order, following in zip(orders, (*orders[1:], None), strict=True):
+            try:
+                lease = await self._acquired(order)
+            except RunnerError as error:
+                if following is None or not is_misfortune(error):
+                    raise
+                log.warning("%s; %s takes over", error.message, following.candidate.label)
+                continue
+            instance = self._scheduler.instance_of(order.key)
+            if instance is not None:
+                self._routes.remember((engine, model, mode), instance, stamp)
+            return lease
+        raise AssertionError("the last order is granted or refused")
+
+    def _by_fortune(self, orders: Sequence[Order]) -> list[Order]:
+        """Those that keep ending go last."""
+        now = asyncio.get_running_loop().time()
+        return sorted(orders, key=lambda order: self._misfortunes.loops(order.key, now))
+
+    async def _acquired(self, order: Order) -> Lease | None:
         waiter, future = next(self._numbers), asyncio.get_running_loop().create_future()
         self._waiters[waiter] = future
         self._orders[order.key] = order
         self._carry_out(self._scheduler.requested(waiter, order.key))
         try:
-            lease: Lease = await future
+            lease: Lease | None = await future
         except asyncio.CancelledError:
             self._leave(waiter, future)
             raise
         finally:
             self._waiters.pop(waiter, None)
-        instance = self._scheduler.instance_of(order.key)
-        if instance is not None:
-            self._routes.remember((engine, model, mode), instance, stamp)
         return lease
 
     def _release(self, live: Live) -> None:
@@ -124,11 +165,12 @@ class InstanceLoop:
         """Stops these once their users are done, at the latest after the drain; how many."""
         leaving = [self._live[name] for name in instances if name in self._live]
         for live in leaving:
+            self._misfortunes.forget(live.identity.model)
             self._carry_out(self._scheduler.unload(live.name))
-        await self._ended(leaving, drain_timeout)
+        await ends.all_of(leaving, drain_timeout)
         for live in leaving:
             self._carry_out(self._scheduler.force(live.name))
-        await self._ended(leaving, ends.STOP_GRACE_S * 3)
+        await ends.all_of(leaving, ends.STOP_GRACE_S * 3)
         return sum(live.ended.is_set() for live in leaving)
 
     def refuse_new(self) -> None:
@@ -168,19 +210,19 @@ class InstanceLoop:
 
     def _start(self, instance: str, order: Order) -> None:
         launcher = self._launchers[order.launcher]
-        live = Live(self._planner.identity(order, instance), order.choice.engine, launcher)
-        for other in self._superseded(order.key):
-            self._carry_out(self._scheduler.unload(other))
+        live = Live(self._planner.identity(order, instance), order.candidate.engine, launcher)
+        for other in [one for one in self._live.values() if one.superseded_by(order)]:
+            self._supersede(other.name)
         self._live[instance] = live
         self._spawn(self._load(live, order))
 
-    def _superseded(self, key: Key) -> list[str]:
-        """Of the same model, but by an image or settings that no request asks for any more."""
-        return [
-            name
-            for name, live in self._live.items()
-            if _purpose(_key_of(live.identity)) == _purpose(key)
-        ]
+    def _supersede(self, instance: str) -> None:
+        """Who waits for it is planned anew, and not refused as at an unload."""
+        for effect in self._scheduler.unload(instance):
+            if isinstance(effect, Refuse):
+                self._answer(effect.waiter, None)
+            else:
+                self._carry_out([effect])
 
     async def _load(self, live: Live, order: Order) -> None:
         name = live.name
@@ -189,7 +231,7 @@ class InstanceLoop:
             async with asyncio.timeout(self._load_timeout):
                 await self._bring_up(live, order)
         except TimeoutError:
-            await self._give_up(live, self._too_slow(live))
+            await self._give_up(live, live.too_slow(self._load_timeout))
         except RunnerError as error:
             await self._give_up(live, error)
         except Exception:
@@ -208,7 +250,9 @@ class InstanceLoop:
         if self._scheduler.phase(name) is not Phase.LOADING:
             raise EngineFailed(f"{order.reference} was unloaded while it was loading")
         self._watch(live)
-        healthy = asyncio.ensure_future(until_healthy(live.endpoint, live.engine.health_path))
+        healthy = asyncio.ensure_future(
+            until_healthy(live.endpoint, live.engine.description.health_path)
+        )
         ended = asyncio.ensure_future(live.ended.wait())
         try:
             await asyncio.wait({healthy, ended}, return_when=asyncio.FIRST_COMPLETED)
@@ -231,17 +275,13 @@ class InstanceLoop:
         """A load that failed: whatever it left is removed, then its waiters hear why."""
         name = live.name
         log.warning("%s did not load: %s", name, error.message)
+        if self._scheduler.phase(name) is Phase.LOADING and is_misfortune(error):
+            self._note(live, error)
         if not live.ended.is_set():
             live.error = error
             await live.launched.wait()
             await self._stop_quietly(live)
         self._gone(live, error)
-
-    def _too_slow(self, live: Live) -> RunnerError:
-        return EngineStartTimeout(
-            f"{live.identity.engine} did not get ready within {self._load_timeout:.0f} s",
-            hint="raise `load_timeout` in the settings, or see `runner logs`",
-        )
 
     async def _stop(self, live: Live) -> None:
         await live.launched.wait()
@@ -255,13 +295,19 @@ class InstanceLoop:
 
     def _grant(self, waiter: int, instance: str) -> None:
         """Over a rendezvous: a waiter that has left gives its place back at once."""
-        future, live = self._waiters.get(waiter), self._live[instance]
+        live = self._live[instance]
         assert live.endpoint is not None
         lease = Held(live, live.endpoint, self._release)
-        if future is None or future.done():
+        if not self._answer(waiter, lease):
             lease.release()
-        else:
-            future.set_result(lease)
+
+    def _answer(self, waiter: int, lease: Lease | None) -> bool:
+        """Whether it still waited."""
+        future = self._waiters.get(waiter)
+        if future is None or future.done():
+            return False
+        future.set_result(lease)
+        return True
 
     def _refuse(self, waiter: int, error: RunnerError) -> None:
         future = self._waiters.get(waiter)
@@ -287,13 +333,16 @@ class InstanceLoop:
         lines = await ends.last_lines(live)
         error = live.death(ended, lines)
         log.warning("%s ended: %s", name, error.message)
-        loading = self._scheduler.phase(name) is Phase.LOADING
         live.error = error
         await self._stop_quietly(live)
-        if loading:
-            live.ended.set()
+        if self._scheduler.phase(name) is Phase.LOADING:
+            live.ended.set()  # the load gives up
         else:
+            self._note(live, error)
             self._gone(live, error)
+
+    def _note(self, live: Live, error: RunnerError) -> None:
+        self._misfortunes.note(live.key, asyncio.get_running_loop().time(), error)
 
     def _gone(self, live: Live, error: RunnerError) -> None:
         name = live.name
@@ -302,35 +351,31 @@ class InstanceLoop:
         self._live.pop(name, None)
         self._routes.forget(name)
         self._carry_out(self._scheduler.exited(name, live.error))
-
-    async def _ended(self, leaving: list[Live], deadline_s: float) -> None:
-        waits = [asyncio.ensure_future(live.ended.wait()) for live in leaving]
-        if waits:
-            _, late = await asyncio.wait(waits, timeout=deadline_s)
-            for wait in late:
-                wait.cancel()
+        if self._scheduler.instance_of(live.key) is None:
+            self._orders.pop(live.key, None)
 
     # Odds
 
     async def _adopt(self, launcher: Launcher, running: Running) -> int:
         identity = running.identity
-        engine = ENGINES.get(identity.engine)
-        if engine is None or not await is_healthy(running.endpoint, engine.health_path):
-            log.warning("%s does not answer: stopped", identity.instance)
-            await asyncio.to_thread(launcher.stop, identity.instance, grace_s=ends.STOP_GRACE_S)
+        engine = self._planner.engines.get(identity.engine)
+        if engine is None or not await is_healthy(running.endpoint, engine.description.health_path):
+            await ends.stop_stray(launcher, identity)
             return 0
         live = Live(identity, engine, launcher, running.endpoint)
         live.launched.set()
         self._live[identity.instance] = live
         self._watch(live)
-        self._carry_out(self._scheduler.adopted(identity.instance, _key_of(identity)))
+        self._carry_out(self._scheduler.adopted(identity.instance, live.key))
         log.info("adopted %s (%s)", identity.instance, identity.reference)
         return 1
 
-    def _leave(self, waiter: int, future: asyncio.Future[Lease]) -> None:
+    def _leave(self, waiter: int, future: asyncio.Future[Lease | None]) -> None:
         self._carry_out(self._scheduler.cancelled(waiter))
         if future.done() and not future.cancelled() and future.exception() is None:
-            future.result().release()
+            lease = future.result()
+            if lease is not None:
+                lease.release()
 
     def _spawn(self, work: Coroutine[object, object, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
@@ -341,17 +386,3 @@ class InstanceLoop:
         self._tasks.discard(task)
         if not task.cancelled() and task.exception() is not None:
             log.error("a task failed", exc_info=task.exception())
-
-
-def _key_of(identity: Identity) -> Key:
-    return Key(
-        identity.engine,
-        identity.variant,
-        identity.model,
-        identity.mode,
-        identity.configuration,
-    )
-
-
-def _purpose(key: Key) -> tuple[str, str, str, Mode]:
-    return key.engine, key.variant, key.model, key.mode

@@ -12,9 +12,11 @@ KV_SHARE = 4
 """The default context's KV cache takes at most this part (1/4) of the host's memory."""
 
 
-def memory_limit(model_bytes: int, kv_bytes: int) -> int:
-    """Bytes for weights with a fifth to spare, the engine itself, and the KV cache."""
-    return model_bytes * 12 // 10 + GIB + kv_bytes
+def memory_limit(model_bytes: int, kv_bytes: int | None, engine_bytes: int = GIB) -> int:
+    """Bytes for weights with a fifth to spare, the engine itself, and the KV cache; where its
+    size can't be told, as much again as the weights."""
+    cache = max(model_bytes, GIB) if kv_bytes is None else kv_bytes
+    return model_bytes * 12 // 10 + engine_bytes + cache
 
 
 def context_size(

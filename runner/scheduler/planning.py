@@ -1,50 +1,60 @@
 """From a request's words to an order: which instance it needs, and all that its start takes.
 
-Reads the store, the installs and the settings; blocking, so the loop calls it in a thread.
+Reads the store, the state and the settings; blocking, so the loop calls it in a thread.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
+import logging
 import shutil
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 from runner.artifacts.media import ModelFormat
-from runner.engines.base import Engine, Mode, Plan
-from runner.engines.native import native_program
-from runner.engines.registered import ENGINES, engine_named
-from runner.engines.selection import Choice, Offer, choose
-from runner.errors import BadSettings, ModelNotFound, Unsupported
+from runner.engines.base import Mode
+from runner.engines.candidate import Candidate, Wish
+from runner.engines.configured import Configured, from_document
+from runner.engines.gpus import given_gpus
+from runner.engines.offer import candidates
+from runner.engines.options import Options
+from runner.engines.registered import Engines
+from runner.engines.selection import Decision, Preferences, decide
+from runner.errors import BadInput, ModelNotFound, RunnerError, Unsupported
 from runner.hardware.host import HostFacts
 from runner.home import Home
-from runner.launch.base import Folders, Identity, InstanceSpec, Launcher, LauncherKind
+from runner.launch.base import Identity, InstanceSpec, Launcher
+from runner.models.naming import model_id
+from runner.models.traits import ModelTraits, read_traits
+from runner.names import accelerator_named, target
 from runner.scheduler.core import Key
-from runner.scheduler.memory import context_size, memory_limit
+from runner.scheduler.memory import context_size
+from runner.scheduler.order import Order, configuration
+from runner.scheduler.settling import settled
+from runner.scheduler.start import Start, identity
 from runner.settings import Settings
-from runner.state import State
+from runner.state import ChoiceKind, State
 from runner.store.bundles import Bundle
 from runner.store.store import ModelStore, StoredModel
-from runner.weights.gguf import GgufInfo, kv_bytes, read_gguf
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
-    """An instance that a request needs. `reference` is the model's name as it was asked for."""
+class Inquiry:
+    """A model that something is asked of: as it is stored, what its files say, what was
+    configured for it (by engine, "" for any), and everything that could serve it."""
 
-    key: Key
-    choice: Choice
     model: StoredModel
     reference: str
-    context_size: int
-    kv_bytes: int
-    flags: tuple[str, ...]
+    bundle: Bundle
+    traits: ModelTraits
+    configured: Mapping[str, Configured]
+    host: HostFacts
+    decision: Decision
 
-    @property
-    def launcher(self) -> LauncherKind:
-        return LauncherKind.DOCKER if self.choice.install else LauncherKind.PROCESS
+    def configured_for(self, engine: str) -> Configured:
+        return _for_engine(self.configured, engine)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,59 +63,88 @@ class Planner:
     settings: Settings
     store: ModelStore
     state: State
-    host: HostFacts
+    host: Callable[[], HostFacts]
+    engines: Engines
 
     def stamp(self) -> tuple[object, ...]:
-        """Changes when an order may come out otherwise: models or installs have changed."""
+        """Changes when an order may come out otherwise: models, installs or what was configured
+        have changed."""
         return (self.store.generation(), _changed_at(self.home.state_file))
 
-    def order(self, engine: str | None, model: str, mode: Mode) -> Order:
-        """Raises ModelNotFound, EngineNotInstalled, NoEngineFits, BadModelFile, Unsupported for
-        weights that may run code while nobody has allowed it."""
-        if engine is not None:
-            engine_named(engine)
-        found = self._stored(model)
-        chosen = choose(
-            ENGINES,
-            self._offer(),
-            self.settings,
-            wanted=engine,
-            model_format=self._format(found),
-            mode=mode,
-        )
-        self._check_pickles(model, found.config.pickles)
-        return self._order(chosen, found, model, mode)
+    def orders(self, engine: str | None, model: str, mode: Mode) -> tuple[Order, ...]:
+        """What serves, then what takes over should that not start. `engine` is as a path names
+        it (`vllm`, `vllm:cuda`), None for any.
 
-    def _stored(self, model: str) -> StoredModel:
-        """Raises ModelNotFound that says how to get it."""
-        try:
-            return self.store.get(model)
-        except ModelNotFound as error:
-            error.hint += f"; `runner pull {model}` fetches a model"
-            raise
+        Raises ModelNotFound, EngineNotFound, EngineNotInstalled, NoEngineFits, BadModelFile,
+        BadInput, BadSettings; Unsupported for weights that may run code while nobody allowed it.
+        """
+        inquiry = self.inquire(engine, model, mode)
+        first = self.order(inquiry, inquiry.decision.chosen(), mode)
+        return (first, *self._fallbacks(inquiry, mode))
+
+    def inquire(self, engine: str | None, model: str, mode: Mode) -> Inquiry:
+        """Everything that a decision stands on, and the decision."""
+        wish = self._wish(engine, mode)
+        found = self._stored(model)
+        bundle = self.store.bundle(found.id)
+        traits, host = read_traits(bundle), self.host()
+        configured = self._configured(found, model)
+        offered = candidates(
+            self.engines,
+            self.state.installs(),
+            self.settings,
+            host,
+            lambda name: self._options(configured, name),
+        )
+        preferences = self._preferences(found, model, traits.format)
+        decision = decide(offered, traits, host, wish, preferences)
+        return Inquiry(found, model, bundle, traits, configured, host, decision)
+
+    def order(self, inquiry: Inquiry, candidate: Candidate, mode: Mode) -> Order:
+        """Decides all that a start needs. Raises BadInput, BadSettings for what was set,
+        Unsupported for weights that may run code."""
+        self._check_pickles(inquiry.reference, inquiry.model, inquiry.bundle)
+        engine = candidate.engine
+        wanted = inquiry.configured_for(candidate.name)
+        native = not candidate.in_container
+        done = settled(engine, self.settings.backend(candidate.name), wanted, native=native)
+        options, traits = done.options, inquiry.traits
+        context = context_size(
+            wanted=options.context_size,
+            trained=inquiry.model.config.context_size or traits.context_size,
+            kv_bytes_per_token=traits.kv_bytes or 0,
+            memory=inquiry.host.memory,
+        )
+        gpus = given_gpus(replace(candidate, options=options), inquiry.host)
+        draft = self._loadable(options.draft_model) if options.draft_model else None
+        adapters = tuple(self._loadable(name) for name in options.lora)
+        others = [one.id for one in (*adapters, *([draft] if draft else []))]
+        return Order(
+            key=Key(
+                candidate.name,
+                candidate.variant.name,
+                inquiry.model.id,
+                mode,
+                configuration(candidate, context, done, gpus, *others),
+            ),
+            candidate=candidate,
+            model=inquiry.model,
+            reference=inquiry.reference,
+            traits=traits,
+            context_size=context,
+            kv_bytes=None if traits.kv_bytes is None else traits.kv_bytes * context,
+            settled=done,
+            gpus=gpus,
+            draft=draft,
+            adapters=adapters,
+        )
 
     def spec(self, order: Order, instance: str, launcher: Launcher) -> InstanceSpec:
         """Everything the launcher needs, with paths as the engine sees them."""
-        bundle = self.store.bundle(order.model.id)
-        folders = self._folders(order, instance, bundle)
-        view = launcher.view(folders)
-        template = bundle.chat_template
-        plan = Plan(
-            model_file=_seen(view.model, bundle, bundle.model_file),
-            listen=view.listen,
-            context_size=order.context_size,
-            names=_names(order),
-            mode=order.key.mode,
-            chat_template=_seen(view.model, bundle, template) if template else None,
-            flags=order.flags,
-        )
-        return InstanceSpec(
-            identity=self.identity(order, instance),
-            program=_program(order.choice),
-            command=order.choice.engine.command(plan),
-            folders=folders,
-            memory_bytes=memory_limit(bundle.size, order.kv_bytes),
-        )
+        return Start(order, instance, self.home, self.store, self.host()).spec(launcher)
+
+    def identity(self, order: Order, instance: str) -> Identity:
+        return identity(order, instance)
 
     def forget(self, instance: str) -> None:
         """Takes away the folder of an instance that has ended, however it ended."""
@@ -123,94 +162,91 @@ class Planner:
             if name not in used:
                 self.forget(name)
 
-    def _offer(self) -> Offer:
-        installs = self.state.installs()
-        native = {
-            name: program
-            for name in ENGINES
-            if (program := native_program(name, self.settings.backend(name))) is not None
-        }
-        return Offer(installs, native, self.host.is_mac)
+    def _options(self, configured: Mapping[str, Configured], engine: str) -> Options:
+        """What was set for the model and in the settings. What is wrong there is told where the
+        engine is chosen: another one may serve meanwhile."""
+        wanted = _for_engine(configured, engine)
+        try:
+            backend = self.settings.backend(engine)
+            return settled(self.engines[engine], backend, wanted, native=True).options
+        except BadInput:
+            return wanted.options
 
-    def _order(self, choice: Choice, model: StoredModel, reference: str, mode: Mode) -> Order:
-        backend = self.settings.backend(choice.engine.name)
-        _refuse_own_flags(choice.engine, backend.flags)
-        bundle = self.store.bundle(model.id)
-        self._check_pickles(reference, bundle.pickles)
-        info = read_gguf(bundle.model_file)
-        _refuse_adapter(reference, info)
-        context = context_size(
-            wanted=backend.context_size,
-            trained=model.config.context_size or info.context_length,
-            kv_bytes_per_token=kv_bytes(info, 1),
-            memory=self.host.memory,
+    def _wish(self, engine: str | None, mode: Mode) -> Wish:
+        """A path's second word is an accelerator or a variant. Raises EngineNotFound."""
+        asked = target(engine or "any")
+        if asked.engine:
+            self.engines.named(asked.engine)
+        named = accelerator_named(asked.variant)
+        return Wish(asked.engine, named, "" if named else asked.variant, mode)
+
+    def _fallbacks(self, inquiry: Inquiry, mode: Mode) -> Iterator[Order]:
+        """One that can't start as it was configured is left out: the first choice may serve."""
+        for candidate in inquiry.decision.fallbacks:
+            try:
+                yield self.order(inquiry, candidate, mode)
+            except RunnerError as error:
+                log.warning("%s can't take over: %s", candidate.label, error.message)
+
+    def _loadable(self, model: str) -> StoredModel:
+        """One that goes with another; raises ModelNotFound, Unsupported."""
+        found = self._stored(model)
+        self._check_pickles(model, found, self.store.bundle(found.id))
+        return found
+
+    def _stored(self, model: str) -> StoredModel:
+        """Raises ModelNotFound that says how to get it."""
+        try:
+            return self.store.get(model)
+        except ModelNotFound as error:
+            error.hint += f"; `runner pull {model}` fetches a model"
+            raise
+
+    def _configured(self, model: StoredModel, reference: str) -> Mapping[str, Configured]:
+        """By engine; what was set for the name that was asked for goes before the other names."""
+        stored = self.state.configurations()
+        merged: dict[str, Configured] = {}
+        for name in reversed(self._names(model, reference)):
+            for (about, engine), document in stored.items():
+                if about == name:
+                    here = from_document(document)
+                    merged[engine] = here.over(merged.get(engine, Configured()))
+        return merged
+
+    def _preferences(
+        self, model: StoredModel, reference: str, model_format: ModelFormat
+    ) -> Preferences:
+        fallbacks = self.state.choices(ChoiceKind.FALLBACK)
+        subjects = (*self._names(model, reference), model_format.value)
+        named = next((fallbacks[one] for one in subjects if one in fallbacks), "")
+        formats = self.state.choices(ChoiceKind.FORMAT).items()
+        return Preferences(
+            order=self.settings.preference,
+            formats={ModelFormat(name): engine for name, engine in formats},
+            variants=self.state.choices(ChoiceKind.VARIANT),
+            fallbacks=tuple(name for name in named.split(",") if name),
         )
-        return Order(
-            key=Key(
-                choice.engine.name,
-                choice.variant,
-                model.id,
-                mode,
-                _configuration(choice, context, backend.flags),
-            ),
-            choice=choice,
-            model=model,
-            reference=reference,
-            context_size=context,
-            kv_bytes=kv_bytes(info, context),
-            flags=backend.flags,
-        )
 
-    def _format(self, model: StoredModel) -> ModelFormat:
-        """As the files show it, where the config says nothing and archives hide them."""
-        stated = model.config.format
-        return self.store.bundle(model.id).format if stated is ModelFormat.OTHER else stated
+    def _names(self, model: StoredModel, reference: str) -> tuple[str, ...]:
+        """All that something may be kept under for it, the name that was asked for first."""
+        asked = model.id if model_id(reference) else self.store.reference(reference).long
+        return tuple(dict.fromkeys((asked, *sorted(model.tags, reverse=True), model.id)))
 
-    def _check_pickles(self, reference: str, pickles: bool) -> None:
+    def _check_pickles(self, name: str, model: StoredModel, bundle: Bundle) -> None:
+        """Whether its config speaks of them, or they hide in an archive."""
+        pickles = model.config.pickles or bundle.pickles
         if pickles and not self.settings.allow_pickle:
             raise Unsupported(
-                f"the weights of {reference} are pickles, which run code when they are loaded",
+                f"the weights of {name} are pickles, which run code when they are loaded",
                 hint="ask for it as safetensors or GGUF; if you trust its maker, set allow_pickle:"
                 " true in the settings",
             )
 
-    def identity(self, order: Order, instance: str) -> Identity:
-        return Identity(
-            instance=instance,
-            engine=order.key.engine,
-            variant=order.key.variant,
-            version=order.choice.version,
-            model=order.model.id,
-            reference=order.reference,
-            mode=order.key.mode,
-            configuration=order.key.configuration,
-            context_size=order.context_size,
-        )
 
-    def _folders(self, order: Order, instance: str, bundle: Bundle) -> Folders:
-        return Folders(
-            model=bundle.folder,
-            run=self.home.instance(instance),
-            cache=self.home.cache(_variant_digest(order.choice), order.model.id),
-        )
-
-
-def _refuse_own_flags(engine: Engine, flags: tuple[str, ...]) -> None:
-    """Raises BadSettings for a flag that is the runner's to set."""
-    for flag in flags:
-        if flag.partition("=")[0] in engine.own_flags:
-            raise BadSettings(
-                f"backends.{engine.name}.flags: {flag} is set by the runner itself",
-                hint="take it out of the settings (the context has a setting, `context_size`)",
-            )
-
-
-def _refuse_adapter(reference: str, info: GgufInfo) -> None:
-    if info.text("general.type") == "adapter":
-        raise Unsupported(
-            f"{reference} is an adapter, which answers nothing without the model it was made for",
-            hint="load that model: `runner inspect` names it as the base",
-        )
+def _for_engine(configured: Mapping[str, Configured], engine: str) -> Configured:
+    """What was set for this engine, over what was set for any."""
+    nothing = Configured()
+    return configured.get(engine, nothing).over(configured.get("", nothing))
 
 
 def _changed_at(file: Path) -> int:
@@ -218,36 +254,3 @@ def _changed_at(file: Path) -> int:
         return file.stat().st_mtime_ns
     except FileNotFoundError:
         return 0
-
-
-def _variant_digest(choice: Choice) -> str:
-    """What an engine compiled is good for this very program alone."""
-    if choice.install is not None:
-        return choice.install.config_digest
-    return hashlib.sha256(f"{choice.engine.name} {choice.version}".encode()).hexdigest()
-
-
-def _configuration(choice: Choice, context: int, flags: tuple[str, ...]) -> str:
-    facts: Mapping[str, object] = {
-        "program": _variant_digest(choice),
-        "context_size": context,
-        "flags": flags,
-    }
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
-
-
-def _program(choice: Choice) -> tuple[str, ...]:
-    if choice.install is not None:
-        return (choice.install.image,)
-    assert choice.program is not None
-    return tuple(choice.program.program)
-
-
-def _names(order: Order) -> tuple[str, ...]:
-    """The name asked for first: engines report it in their answers."""
-    return tuple(dict.fromkeys((order.reference, *order.model.tags)))
-
-
-def _seen(folder: str, bundle: Bundle, file: Path) -> PurePosixPath:
-    """A bundle's file as the engine sees it, which sees the bundle at `folder`."""
-    return PurePosixPath(folder) / file.relative_to(bundle.folder)

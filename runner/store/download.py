@@ -9,16 +9,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from runner.errors import CorruptTransfer, RunnerError, ShuttingDown
-from runner.registry.source import Body, ByteSource, Interrupted
+from runner.registry.source import Body, ByteSource, Content, Interrupted
 from runner.store.partial import Partial
 from runner.store.ranges import parts
 
 PART_SIZE = 64 * 1024 * 1024
-BLOCK = 1024 * 1024
+BLOCK = 256 * 1024
 SMALLEST_BLOCK = 4 * 1024
 QUICK, SLOW = 0.05, 1.0
-NOTED_EVERY = 8 * BLOCK
-READ_BACK = 64 * BLOCK
+NOTED_EVERY = 32 * BLOCK
+READ_BACK = 256 * BLOCK
 MAX_STALLS = 6
 LEAVER_POLL = 0.02
 _NEVER = threading.Event()
@@ -148,7 +148,7 @@ class Worker:
                 fresh, skip = content[skip:], max(0, skip - len(content))
                 self._keep(fresh)
 
-    def _keep(self, content: bytes) -> None:
+    def _keep(self, content: Content) -> None:
         cursor = self.cursor
         self._partial.write(cursor.position, content)
         self._partial.hash.offer(cursor.position, content)

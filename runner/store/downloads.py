@@ -73,10 +73,10 @@ class Downloads:
         next attempt goes on from there.
         """
         missing = self._missing(wanted)
-        self.require_space(wanted)
+        self._require_space_for(missing)
         joined: list[tuple[Download, Ticket]] = []
         try:
-            for blob in missing.values():
+            for blob in missing:
                 joined.append(self._join(blob))
             while waiting := [pair for pair in joined if not pair[0].finished]:
                 self._start([download for download, _ in waiting])
@@ -94,17 +94,21 @@ class Downloads:
 
     def require_space(self, wanted: Iterable[Wanted]) -> None:
         """Raises DiskFull where what is missing would not fit."""
-        missing = self._missing(wanted).values()
-        needed = sum(max(0, b.size - self._partials.on_disk(b.digest)) for b in missing)
-        if needed:
-            self._blobs.require_space(needed)
+        self._require_space_for(self._missing(wanted))
 
     def has_begun(self, digest: str) -> bool:
         """Whether there is something of a blob to go on from."""
         return self._partials.done(digest) > 0
 
-    def _missing(self, wanted: Iterable[Wanted]) -> dict[str, Wanted]:
-        return {blob.digest: blob for blob in wanted if not self._is_in(blob.digest, blob.size)}
+    def _missing(self, wanted: Iterable[Wanted]) -> tuple[Wanted, ...]:
+        """What is not in, each digest once."""
+        missing = {b.digest: b for b in wanted if not self._is_in(b.digest, b.size)}
+        return tuple(missing.values())
+
+    def _require_space_for(self, missing: Iterable[Wanted]) -> None:
+        needed = sum(max(0, b.size - self._partials.on_disk(b.digest)) for b in missing)
+        if needed:
+            self._blobs.require_space(needed)
 
     def _join(self, blob: Wanted) -> tuple[Download, Ticket]:
         """Manifests that disagree about a blob's size get a download each, one after the other."""
@@ -185,11 +189,16 @@ class Downloads:
         download.plan()
         if download.is_complete():  # killed between its last byte and its check
             download.running += 1
-            self._spawn_end(download)
+            self._spawn(self._close, download)
         return True
 
-    def _spawn_end(self, download: Download) -> None:
-        threading.Thread(target=self._end, args=(download,), name="download", daemon=True).start()
+    def _spawn(self, work: Callable[[Download], None], download: Download) -> None:
+        """Where the system gives no more threads, this one does it."""
+        thread = threading.Thread(target=work, args=(download,), name="download", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:
+            work(download)
 
     def _await_elsewhere(self, download: Download) -> None:
         """Whoever has it open gets on, or we say that it does not."""
@@ -286,23 +295,34 @@ class Downloads:
             download.error = download.error or error
 
     def _end(self, download: Download) -> None:
-        """After each part; the last one checks the blob and keeps it."""
+        """After each part. The last one has the blob checked and kept, in a thread of its own:
+        the disk takes its time, in which the worker goes on with another blob."""
         with self._changed:
             download.running -= 1
             last = not (download.running or download.queue or download.over)
             download.running += last
         if last:
-            try:
-                self._finish(download)
-            except RunnerError as error:
-                self._fail(download, error)
-            except OSError as error:
-                self._fail(download, explain(error, self._root))
-            except Exception:
-                log.exception("a download failed at its end")
-                self._fail(download, InternalError())
+            self._spawn(self._close, download)
+            return
+        self._let_go(download)
+
+    def _close(self, download: Download) -> None:
+        try:
+            self._finish(download)
+        except RunnerError as error:
+            self._fail(download, error)
+        except OSError as error:
+            self._fail(download, explain(error, self._root))
+        except Exception:
+            # The top of a thread: whoever waits must hear that it failed.
+            log.exception("a download failed at its end")
+            self._fail(download, InternalError())
         with self._changed:
-            download.running -= last
+            download.running -= 1
+        self._let_go(download)
+
+    def _let_go(self, download: Download) -> None:
+        with self._changed:
             self._release(download)
             self._changed.notify_all()
 

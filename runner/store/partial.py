@@ -41,7 +41,7 @@ class Partial:
                 self.ranges.add(start, end)
         self.hash = PrefixHash(data.fileno())
 
-    def write(self, offset: int, content: bytes) -> None:
+    def write(self, offset: int, content: bytes | memoryview) -> None:
         view = memoryview(content)
         while view:
             written = os.pwrite(self._data.fileno(), view, offset)
@@ -92,7 +92,7 @@ class PrefixHash:
         self._position = 0
         self._lock = threading.Lock()
 
-    def offer(self, start: int, content: bytes) -> None:
+    def offer(self, start: int, content: bytes | memoryview) -> None:
         """Takes bytes that are at hand anyway, if they are the next in line."""
         if start == self._position and self._lock.acquire(blocking=False):
             try:

@@ -130,7 +130,8 @@ def test_a_damaged_gguf_is_refused(home: Path) -> None:
     [
         (["install-runner", "--backend", "lama.cpp"], 3, "did you mean llama.cpp?"),
         (["install-runner", "--gpu", "cude"], 2, "did you mean cuda?"),
-        (["install-runner", "--backend", "vllm", "--gpu", "cuda"], 5, "llama.cpp"),
+        (["install-runner", "--backend", "vllm", "--gpu", "cuda"], 8, "start Docker"),
+        (["install-runner", "--backend", "mlx-lm", "--gpu", "metal"], 5, "can't run"),
         (["run", "Bad Name", "x"], 2, "runner: "),
         (["pull", "localhost:1/nobody"], 9, "localhost:1"),
         (["push", "localhost:1/nobody"], 3, "runner: "),

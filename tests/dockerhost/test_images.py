@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator
+from threading import Event
 
 import pytest
 from docker import DockerClient
 
-from runner.dockerhost import DockerHost
-from runner.dockerhost.images import Images, find_config
-from runner.errors import NotFound
+from runner.dockerhost import DockerHost, images
+from runner.dockerhost.images import TEMPORARY, Images, find_config
+from runner.errors import Conflict, NotFound, Unavailable
 
 pytestmark = pytest.mark.docker
 
@@ -77,3 +78,31 @@ def test_pulls_from_a_registry(
 def test_pulling_what_is_not_there_fails_clearly(host: DockerHost, registry: str) -> None:
     with pytest.raises(NotFound, match="no image"):
         host.pull_image(f"{registry}/nothing:1", print)
+
+
+def test_a_pull_that_nobody_waits_for_is_given_up(
+    host: DockerHost, base_image: str, registry: str, docker_client: DockerClient
+) -> None:
+    reference = f"{registry}/given-up-{uuid.uuid4().hex[:8]}:1"
+    docker_client.images.get(base_image).tag(reference)
+    docker_client.images.push(reference)
+    host.remove_image(reference)
+    cancelled = Event()
+    with pytest.raises(Unavailable, match="given up"):
+        host.pull_image(reference, lambda _: cancelled.set(), cancelled)
+    host.remove_image(reference)
+
+
+def test_what_a_killed_look_left_does_not_hold_the_image(
+    host: DockerHost, base_image: str, docker_client: DockerClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = docker_client.containers.create(base_image, command=["-"])
+    image = base.commit(f"runner-test/looked-{uuid.uuid4().hex[:8]}", "1")
+    base.remove()
+    look = docker_client.containers.create(str(image.id), command=["-"], labels={TEMPORARY: "1"})
+    with pytest.raises(Conflict):
+        host.remove_image(str(image.id))
+    monkeypatch.setattr(images, "LOOK_S", 0)
+    host.remove_image(str(image.id))
+    assert host.inspect_image(str(image.id)) is None
+    assert look.id not in {one.id for one in docker_client.containers.list(all=True)}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -11,22 +12,26 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
+import gguf
 import httpx
+import numpy as np
 import pytest
 
 import runner
 from runner.engines import native_llamacpp
-from runner.engines.base import Mode, Plan, TcpEndpoint, UnixEndpoint
+from runner.engines.base import Adapter, Mode, Plan, TcpEndpoint, UnixEndpoint
+from runner.engines.catalog import images_folder
+from runner.engines.engine_file import read_engine_file
 from runner.engines.llamacpp import LlamaCpp
+from runner.engines.options import Options, Switch
 from tests.support.ports import free_port
-
-pytest.importorskip("xllamacpp")
 
 ROOT = Path(runner.__file__).parents[1]
 DEMO = Path(runner.__file__).parent / "demo"
 MODEL = DEMO / "demo-f16.gguf"
+ENGINE = LlamaCpp(read_engine_file(images_folder() / "llama.cpp" / "engine.yaml"))
 READY = "ready on "
 TIMEOUT_S = 60
 
@@ -65,10 +70,33 @@ def refused(*arguments: str) -> tuple[int, str]:
         return process.wait(TIMEOUT_S), last
 
 
-def plan(listen: UnixEndpoint | TcpEndpoint, mode: Mode = Mode.COMPLETION) -> tuple[str, ...]:
+def plan(
+    listen: UnixEndpoint | TcpEndpoint,
+    mode: Mode = Mode.COMPLETION,
+    options: Options | None = None,
+    draft_model: PurePosixPath | None = None,
+    adapters: tuple[Adapter, ...] = (),
+    flags: tuple[str, ...] = (),
+) -> tuple[str, ...]:
     """The very arguments that the runner starts it with."""
-    planned = Plan(MODEL, listen, context_size=512, names=("demo",), mode=mode)  # type: ignore[arg-type]
-    return LlamaCpp().command(planned).arguments
+    planned = Plan(
+        PurePosixPath(MODEL),
+        PurePosixPath(DEMO),
+        listen,
+        context_size=512,
+        names=("demo",),
+        mode=mode,
+        options=options or Options(),
+        draft_model=draft_model,
+        adapters=adapters,
+        flags=flags,
+    )
+    return ENGINE.command(planned).arguments
+
+
+def client_of(socket_path: Path) -> httpx.Client:
+    transport = httpx.HTTPTransport(uds=str(socket_path))
+    return httpx.Client(transport=transport, base_url="http://engine", timeout=60)
 
 
 def test_answers_on_a_socket(socket_path: Path) -> None:
@@ -76,8 +104,7 @@ def test_answers_on_a_socket(socket_path: Path) -> None:
     body = {"messages": [{"role": "user", "content": known["question"]}], "temperature": 0}
     with started(*plan(UnixEndpoint(str(socket_path)))) as process:
         await_line(process, READY)
-        transport = httpx.HTTPTransport(uds=str(socket_path))
-        with httpx.Client(transport=transport, base_url="http://engine", timeout=60) as client:
+        with client_of(socket_path) as client:
             assert client.get("/health").status_code == 200
             assert "llamacpp:" in client.get("/metrics").text
             assert client.get("/").status_code == 404
@@ -99,10 +126,91 @@ def test_embeds(socket_path: Path) -> None:
     arguments = plan(UnixEndpoint(str(socket_path)), Mode.EMBEDDING)
     with started(*arguments, "--pooling", "mean") as process:
         await_line(process, READY)
-        transport = httpx.HTTPTransport(uds=str(socket_path))
-        with httpx.Client(transport=transport, base_url="http://engine", timeout=60) as client:
+        with client_of(socket_path) as client:
             answer = client.post("/v1/embeddings", json={"input": "engine"}).json()
     assert len(answer["data"][0]["embedding"]) > 0
+
+
+def test_options_take_effect(socket_path: Path) -> None:
+    """What the server itself says of each, and the exact answer with a draft model at work."""
+    known = json.loads((DEMO / "questions.json").read_text())["questions"][0]
+    body = {"messages": [{"role": "user", "content": known["question"]}], "temperature": 0}
+    options = Options(
+        parallel=2,
+        threads=1,
+        batch_size=256,
+        micro_batch_size=128,
+        mmap=False,
+        flash_attention=Switch.ON,
+        cache_type_k="q8_0",
+        cache_type_v="q8_0",
+        draft_tokens=4,
+        seed=7,
+    )
+    arguments = plan(
+        UnixEndpoint(str(socket_path)),
+        options=options,
+        draft_model=PurePosixPath(MODEL),
+        flags=("--top-k", "3", "--min-p", "0.25", "--no-slots", "--verbosity", "4"),
+    )
+    with started(*arguments) as process:
+        await_line(process, READY)
+        with client_of(socket_path) as client:
+            properties = client.get("/props").json()
+            slots = client.get("/slots").status_code
+            answer = client.post("/v1/chat/completions", json=body).json()
+            metrics = client.get("/metrics").text
+    defaults = properties["default_generation_settings"]
+    assert (properties["total_slots"], defaults["n_ctx"], slots) == (2, 512, 501)
+    assert (defaults["params"]["seed"], defaults["params"]["top_k"]) == (7, 3)
+    assert defaults["params"]["min_p"] == 0.25
+    assert answer["choices"][0]["message"]["content"] == known["answer"]
+    drafted = re.search(r"^llamacpp:spec_decode_num_accepted_tokens_total (\d+)", metrics, re.M)
+    assert drafted is not None and int(drafted[1]) > 0
+
+
+def write_adapter(path: Path) -> None:
+    """A LoRA adapter for the demo model that changes nothing: its second half is all zeros."""
+    writer = gguf.GGUFWriter(path, "llama")
+    writer.add_string("general.type", "adapter")
+    writer.add_string("adapter.type", "lora")
+    writer.add_float32("adapter.lora.alpha", 1.0)
+    writer.add_tensor("blk.0.attn_q.weight.lora_a", np.ones((1, 256), dtype=np.float32))
+    writer.add_tensor("blk.0.attn_q.weight.lora_b", np.zeros((256, 1), dtype=np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+def test_takes_adapters(home: Path, socket_path: Path) -> None:
+    file = home / "adapter, small.gguf"
+    write_adapter(file)
+    adapters = (Adapter("small", PurePosixPath(file)),)
+    with started(*plan(UnixEndpoint(str(socket_path)), adapters=adapters)) as process:
+        await_line(process, READY)
+        with client_of(socket_path) as client:
+            (adapter,) = client.get("/lora-adapters").json()
+    assert (adapter["path"], adapter["scale"]) == (str(file), 1.0)
+
+
+def test_an_adapter_for_another_model_is_the_last_line(home: Path, socket_path: Path) -> None:
+    arguments = plan(
+        UnixEndpoint(str(socket_path)), adapters=(Adapter("no", PurePosixPath(MODEL)),)
+    )
+    status, last = refused(*arguments)
+    assert status == 1
+    assert "expect general.type to be 'adapter'" in last
+    assert "same base model" in ENGINE.hint(last.splitlines())
+
+
+def test_its_metrics_are_those_that_the_runner_reads(socket_path: Path) -> None:
+    with started(*plan(UnixEndpoint(str(socket_path)))) as process:
+        await_line(process, READY)
+        with client_of(socket_path) as client:
+            shown = client.get("/metrics").text
+    names = ENGINE.metrics.values()
+    assert [name for name in names if f"\n{name} " not in shown] == []
 
 
 def test_ends_quickly_while_busy(socket_path: Path) -> None:
@@ -160,14 +268,19 @@ def test_an_address_in_use_is_the_last_line(socket_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        (("--model", "m", "--no-such-flag", "1"), "unknown argument: --no-such-flag"),
-        (("--model", "m", "--port", "many"), "argument --port: invalid int value: 'many'"),
-        ((), "the following arguments are required: --model"),
+        (("--model", "m", "--no-such-flag", "1"), "--no-such-flag is no flag"),
+        (("--model", "m", "--port", "many"), "--port does not take 'many'"),
+        (("--model", "m", "--threads"), "--threads needs a value"),
+        (("--model", "m", "--device", "CPU"), "--device can't be used: the embedded llama.cpp"),
+        (("--model", "m", "--no-mmap"), "--no-mmap is gone"),
+        (("--model", "m", "--rope-scaling", "odd"), "--rope-scaling does not take 'odd'"),
+        ((), "--model is missing"),
     ],
 )
 def test_bad_arguments_are_refused(arguments: tuple[str, ...], reason: str) -> None:
     status, last = refused(*arguments)
     assert status == 2
+    assert last.startswith("error: ")
     assert reason in last
 
 

@@ -1,81 +1,290 @@
-"""Which variant serves a model, and the reasons against the others."""
+"""Which variant serves a model, and why it and no other."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
-from itertools import permutations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as some
 
 from runner.artifacts.media import ModelFormat
-from runner.engines.base import Mode
-from runner.engines.native import NativeProgram
-from runner.engines.registered import ENGINES
-from runner.engines.selection import Choice, Offer, choose
-from runner.errors import EngineNotInstalled, NoEngineFits
+from runner.engines.candidate import Wish
+from runner.engines.offer import candidates
+from runner.engines.options import Options
+from runner.engines.selection import Decision, Preferences, decide
+from runner.errors import BadInput, EngineNotFound, EngineNotInstalled, NoEngineFits
+from runner.hardware.host import HostFacts
+from runner.models.traits import ModelTraits
+from runner.names import Accelerator
 from runner.settings import BackendSettings, Placement, Settings
 from runner.state import Install
+from tests.engines.stage import (
+    ENGINES,
+    EVERYTHING,
+    GGUF,
+    MAC,
+    NVIDIA,
+    PLAIN,
+    QWEN,
+    StagedEngine,
+    engine,
+    installed,
+    variant,
+)
 
-CPU = Install("llama.cpp", "cpu", "b1", "sha256:a", "", "sha256:a", (), "built", 1, 1)
-CUDA = replace(CPU, variant="cuda12", image="sha256:b")
-NATIVE = {"llama.cpp": NativeProgram(("python", "-m", "x"), "2026")}
-NOTHING = Offer((), {}, is_mac=False)
+NOTHING_WANTED = Preferences()
 
 
-def _choose(
-    offer: Offer,
-    *,
-    wanted: str | None = None,
-    placement: Placement = Placement.AUTO,
-    model_format: ModelFormat = ModelFormat.GGUF,
-) -> Choice:
-    backends = {"llama.cpp": BackendSettings(placement=placement)}
-    return choose(
-        ENGINES,
-        offer,
-        Settings(backends=backends),
-        wanted=wanted,
-        model_format=model_format,
-        mode=Mode.COMPLETION,
+def decided(
+    traits: ModelTraits = GGUF,
+    host: HostFacts = PLAIN,
+    installs: Sequence[Install] = EVERYTHING,
+    wish: Wish = Wish(),  # noqa: B008 - frozen
+    preferences: Preferences = NOTHING_WANTED,
+    settings: Settings | None = None,
+    options: Options = Options(),  # noqa: B008 - frozen
+) -> Decision:
+    """Without the wheel of this machine, whose presence is no part of what is decided here."""
+    offered = candidates(ENGINES, installs, settings or Settings(), host, lambda name: options)
+    return decide(
+        [one for one in offered if one.variant.name != "native"], traits, host, wish, preferences
     )
 
 
-def test_an_installed_image_beats_the_native_program() -> None:
-    assert _choose(replace(NOTHING, installs=(CPU,), native=NATIVE)).install == CPU
+@pytest.mark.parametrize(
+    ("traits", "host", "label"),
+    [
+        (GGUF, PLAIN, "llama.cpp/cpu"),
+        (GGUF, NVIDIA, "llama.cpp/cuda13"),
+        (QWEN, PLAIN, "vllm/cpu"),
+        (QWEN, NVIDIA, "vllm/cuda"),
+        (replace(QWEN, quantization="awq-int4"), NVIDIA, "vllm/cuda"),
+        (replace(QWEN, quantization="awq-int4"), PLAIN, "transformers/cpu"),
+        (replace(QWEN, quantization="gptq-int8"), NVIDIA, "vllm/cuda"),
+        (replace(QWEN, architecture="NewForCausalLM", model_type="new"), NVIDIA,
+         "transformers/cuda"),
+        (replace(QWEN, format=ModelFormat.PYTORCH), NVIDIA, "transformers/cuda"),
+        (QWEN, MAC, "mlx-lm/metal"),
+        (replace(QWEN, quantization="mlx-int4"), MAC, "mlx-lm/metal"),
+        (replace(QWEN, quantization="mlx-int4"), PLAIN, "mlx-lm/cpu"),
+    ],
+)  # fmt: skip
+def test_what_an_expert_would_choose(traits: ModelTraits, host: HostFacts, label: str) -> None:
+    assert decided(traits, host).chosen().label == label
 
 
-def test_without_an_image_the_native_program_serves() -> None:
-    chosen = _choose(replace(NOTHING, native=NATIVE))
-    assert chosen.program == NATIVE["llama.cpp"]
-    assert chosen.variant == "native"
+def test_an_older_driver_gets_the_variant_that_it_can_run() -> None:
+    old = replace(NVIDIA, gpus=tuple(replace(gpu, driver="535.104.05") for gpu in NVIDIA.gpus))
+    found = decided(GGUF, old)
+    assert found.chosen().label == "llama.cpp/cuda12"
+    (against,) = [one for one in found.judged if one.candidate.label == "llama.cpp/cuda13"]
+    assert [(v.code, v.found) for v in against.against] == [("driver", "the driver is 535.104.05")]
 
 
-def test_on_a_mac_the_native_program_has_the_gpu() -> None:
-    offer = replace(NOTHING, installs=(CPU,), native=NATIVE, is_mac=True)
-    assert _choose(offer).program is not None
-    assert _choose(offer, placement=Placement.DOCKER).install == CPU
+def test_a_gpu_that_a_variant_is_not_compiled_for() -> None:
+    pascal = replace(NVIDIA, gpus=tuple(replace(gpu, target="sm_61") for gpu in NVIDIA.gpus))
+    assert decided(GGUF, pascal).chosen().label == "llama.cpp/cuda12"
 
 
-def test_the_users_placement_is_kept() -> None:
-    offer = replace(NOTHING, installs=(CPU,), native=NATIVE)
-    assert _choose(offer, placement=Placement.PROCESS).install is None
-    with pytest.raises(EngineNotInstalled, match="native program"):
-        _choose(replace(NOTHING, installs=(CPU,)), placement=Placement.PROCESS)
-    with pytest.raises(EngineNotInstalled, match="not installed"):
-        _choose(replace(NOTHING, native=NATIVE), placement=Placement.DOCKER)
+def test_the_users_engine_for_a_format_goes_first() -> None:
+    mine = Preferences(formats={ModelFormat.SAFETENSORS: "transformers"})
+    found = decided(QWEN, preferences=mine)
+    assert found.chosen().name == "transformers"
+    assert found.reason == "transformers is yours for safetensors"
 
 
-def test_the_order_of_installation_does_not_matter() -> None:
-    for installs in permutations((CPU, CUDA)):
-        assert _choose(replace(NOTHING, installs=installs)).install == CUDA
+def test_the_order_of_preference_comes_next() -> None:
+    mine = Preferences(order=("mlx-lm", "transformers"))
+    assert decided(QWEN, preferences=mine).chosen().name == "mlx-lm"
+    first = replace(mine, formats={ModelFormat.SAFETENSORS: "vllm"})
+    assert decided(QWEN, preferences=first).chosen().name == "vllm"
 
 
-def test_a_format_that_no_engine_serves_is_refused_with_the_reason() -> None:
-    with pytest.raises(NoEngineFits, match="the model is safetensors, required: gguf"):
-        _choose(replace(NOTHING, native=NATIVE), model_format=ModelFormat.SAFETENSORS)
+def test_a_starred_variant_goes_first_as_long_as_it_can_serve() -> None:
+    star = Preferences(variants={"llama.cpp": "cuda12"})
+    assert decided(GGUF, NVIDIA, preferences=star).chosen().label == "llama.cpp/cuda12"
+    assert decided(GGUF, PLAIN, preferences=star).chosen().label == "llama.cpp/cpu"
 
 
-def test_nothing_installed_says_how_to_install() -> None:
+def test_an_explicit_variant_or_accelerator_is_honoured() -> None:
+    named = Wish("llama.cpp", variant="cuda12")
+    assert decided(GGUF, NVIDIA, wish=named).chosen().label == "llama.cpp/cuda12"
+    by_gpu = Wish(accelerator=Accelerator.CPU)
+    assert decided(QWEN, NVIDIA, wish=by_gpu).chosen().label == "vllm/cpu"
+    with pytest.raises(NoEngineFits, match=r"no such GPU|no .*GPU|NVIDIA"):
+        decided(GGUF, PLAIN, wish=Wish("llama.cpp", Accelerator.CUDA)).chosen()
+    with pytest.raises(NoEngineFits) as caught:
+        decided(GGUF, PLAIN, wish=Wish("llama.cpp", Accelerator.ROCM)).chosen()
+    assert "--gpu cuda" in caught.value.hint
+
+
+def test_wrong_names_get_the_nearest() -> None:
+    with pytest.raises(EngineNotFound) as caught:
+        decided(wish=Wish("vlm"))
+    assert "vllm" in caught.value.hint
+    with pytest.raises(BadInput) as wrong:
+        decided(wish=Wish("llama.cpp", variant="cuda14"))
+    assert "cuda1" in wrong.value.hint
+
+
+def test_what_could_serve_but_is_not_installed_is_named() -> None:
     with pytest.raises(EngineNotInstalled) as caught:
-        _choose(NOTHING, wanted="llama.cpp")
-    assert caught.value.hint.startswith("runner install-runner --backend llama.cpp")
+        decided(QWEN, NVIDIA, installs=installed("llama.cpp/cpu")).chosen()
+    assert caught.value.hint == "runner install-runner --backend vllm --gpu cuda"
+    with pytest.raises(EngineNotInstalled) as cuda:
+        decided(GGUF, NVIDIA, installs=()).chosen()
+    assert cuda.value.hint.endswith("--gpu cuda --variant cuda13")
+
+
+def test_every_verdict_is_given_without_stopping_at_the_first() -> None:
+    strange = replace(QWEN, quantization="odd", architecture="Odd", model_type="odd")
+    found = decided(strange, replace(PLAIN, docker=None), installs=())
+    (cuda,) = [one for one in found.judged if one.candidate.label == "vllm/cuda"]
+    codes = {"quantization", "architecture", "docker", "accelerator", "installed"}
+    assert {verdict.code.value for verdict in cuda.against} == codes
+    assert all(verdict.hint and verdict.required for verdict in cuda.against)
+
+
+def test_options_that_an_engine_does_not_have_speak_against_it() -> None:
+    layers = Options(gpu_layers=20)
+    assert decided(GGUF, options=layers).chosen().name == "llama.cpp"
+    with pytest.raises(NoEngineFits, match="gpu_layers is set"):
+        decided(QWEN, options=layers).chosen()
+
+
+def test_tensor_parallel_over_more_gpus_than_there_are_or_heads_that_do_not_divide() -> None:
+    with pytest.raises(NoEngineFits, match="there are 1 GPUs, required: 2"):
+        decided(QWEN, NVIDIA, wish=Wish("vllm", Accelerator.CUDA),
+                options=Options(tensor_parallel_size=2)).chosen()  # fmt: skip
+    three = replace(NVIDIA, gpus=tuple(replace(NVIDIA.gpus[0], index=n) for n in range(3)))
+    with pytest.raises(NoEngineFits, match="32 attention heads, required: a number that 3"):
+        decided(QWEN, three, wish=Wish("vllm", Accelerator.CUDA),
+                options=Options(tensor_parallel_size=3)).chosen()  # fmt: skip
+
+
+def test_tensor_and_pipeline_parallel_together_take_their_product_of_gpus() -> None:
+    two = replace(NVIDIA, gpus=tuple(replace(NVIDIA.gpus[0], index=n) for n in range(2)))
+    both = Options(tensor_parallel_size=2, pipeline_parallel_size=2)
+    asked = Wish("vllm", Accelerator.CUDA)
+    with pytest.raises(NoEngineFits, match="there are 2 GPUs, required: 4"):
+        decided(QWEN, two, wish=asked, options=both).chosen()
+    one_stage = replace(both, pipeline_parallel_size=1)
+    assert decided(QWEN, two, wish=asked, options=one_stage).chosen().label == "vllm/cuda"
+
+
+def among(engines: Sequence[StagedEngine], preferences: Preferences = NOTHING_WANTED) -> Decision:
+    """What of these, all installed, would serve a GGUF model with a GPU."""
+    labels = [one.label for made in engines for one in made.description.variants]
+    by_name = {made.description.name: made for made in engines}
+    offered = candidates(by_name, installed(*labels), Settings(), NVIDIA, lambda name: Options())
+    return decide(offered, GGUF, NVIDIA, Wish(), preferences)
+
+
+def test_an_engines_own_default_variant_goes_first_and_the_users_before_it() -> None:
+    kinds = [variant("two", name, Accelerator.CUDA) for name in ("a", "b", "c")]
+    made = engine("two", {ModelFormat.GGUF: ("any",)}, *kinds, default_variant="b")
+    assert among([made]).chosen().label == "two/b"
+    assert among([made], Preferences(variants={"two": "c"})).chosen().label == "two/c"
+
+
+def test_of_engines_of_one_priority_that_on_the_gpu_goes_first() -> None:
+    reads = {ModelFormat.GGUF: ("any",)}
+    slow = engine("aaa", reads, variant("aaa", "cpu", Accelerator.CPU))
+    quick = engine("zzz", reads, variant("zzz", "cuda", Accelerator.CUDA))
+    for engines in ([slow, quick], [quick, slow]):
+        found = among(engines)
+        assert found.chosen().label == "zzz/cuda"
+        assert found.reason == "zzz/cuda uses the GPU, aaa/cpu does not"
+
+
+def test_placement_is_kept() -> None:
+    containers = Settings(backends={"mlx-lm": BackendSettings(placement=Placement.DOCKER)})
+    mlx = replace(QWEN, quantization="mlx-int4")
+    with pytest.raises(NoEngineFits, match="native process, required: docker"):
+        decided(mlx, settings=containers, wish=Wish("mlx-lm")).chosen()
+
+
+def test_fallbacks_are_the_users_and_never_for_an_explicit_engine() -> None:
+    mine = Preferences(fallbacks=("vllm", "transformers", "sglang"))
+    found = decided(QWEN, NVIDIA, preferences=mine)
+    assert [one.label for one in found.fallbacks] == ["transformers/cuda"]
+    assert decided(QWEN, NVIDIA, preferences=mine, wish=Wish("vllm")).fallbacks == ()
+    assert decided(QWEN, NVIDIA).fallbacks == ()
+
+
+def test_a_gpu_that_is_not_used_is_told_with_the_reason() -> None:
+    """By `auto`, which takes the CPU then."""
+    cpu = installed("llama.cpp/cpu")
+    assert NVIDIA.docker
+    old = replace(NVIDIA, gpus=tuple(replace(gpu, driver="470.1") for gpu in NVIDIA.gpus))
+    bare = replace(NVIDIA, docker=replace(NVIDIA.docker, runtimes=frozenset(), cdi_devices=()))
+    for host, code in ((NVIDIA, "installed"), (old, "driver"), (bare, "access")):
+        found = decided(GGUF, host, cpu)
+        assert found.chosen().label == "llama.cpp/cpu"
+        assert found.unused_gpu is not None
+        assert found.unused_gpu.hard[0].code.value == code
+    assert decided(GGUF, NVIDIA).unused_gpu is None
+    assert decided(GGUF, PLAIN, cpu).unused_gpu is None
+
+
+def test_what_was_set_is_named_before_another_engine_is_advised() -> None:
+    with pytest.raises(NoEngineFits, match="transformers/cpu could serve this model, but") as why:
+        decided(
+            QWEN, PLAIN, installed("transformers/cpu"), options=Options(tensor_parallel_size=2)
+        ).chosen()
+    assert "tensor_parallel_size" in why.value.hint
+
+
+def test_a_default_that_can_not_serve_is_told() -> None:
+    mine = Preferences(formats={ModelFormat.SAFETENSORS: "vllm"})
+    found = decided(QWEN, PLAIN, installed("transformers/cpu"), preferences=mine)
+    assert found.chosen().name == "transformers"
+    assert "vllm, which is yours for safetensors, can't: it is not installed" in found.reason
+
+
+def test_an_adapter_is_served_by_nobody() -> None:
+    with pytest.raises(NoEngineFits, match="it is an adapter"):
+        decided(replace(GGUF, is_adapter=True)).chosen()
+
+
+hosts = some.sampled_from([PLAIN, NVIDIA, MAC])
+models = some.builds(
+    replace,
+    some.sampled_from([GGUF, QWEN]),
+    quantization=some.sampled_from(["none", "awq-int4", "mlx-int4", "Q4_K_M", "gptq-int3"]),
+)
+wishes = some.builds(
+    Wish,
+    some.sampled_from(["", *ENGINES]),
+    some.sampled_from([None, Accelerator.CPU, Accelerator.CUDA, Accelerator.METAL]),
+)
+
+
+@given(hosts, models, wishes, some.permutations(EVERYTHING), some.integers(0, len(EVERYTHING)))
+def test_the_order_of_installation_never_matters(
+    host: HostFacts, model: ModelTraits, wish: Wish, installs: list[Install], count: int
+) -> None:
+    some_of_them = installs[:count]
+    one = decided(model, host, some_of_them, wish)
+    other = decided(model, host, sorted(some_of_them, key=lambda i: (i.variant, i.engine)), wish)
+    assert [j.candidate.label for j in one.judged] == [j.candidate.label for j in other.judged]
+    assert one.reason == other.reason
+
+
+@given(hosts, models, wishes, some.permutations(EVERYTHING), some.integers(0, len(EVERYTHING)))
+def test_an_explicit_engine_is_honoured_or_refused(
+    host: HostFacts, model: ModelTraits, wish: Wish, installs: list[Install], count: int
+) -> None:
+    found = decided(model, host, installs[:count], wish)
+    choice = found.choice
+    if choice is None:
+        with pytest.raises((NoEngineFits, EngineNotInstalled)) as caught:
+            found.chosen()
+        assert caught.value.hint
+        return
+    assert choice.is_installed
+    assert wish.engine in ("", choice.name)
+    assert wish.accelerator in (None, choice.variant.accelerator)
+    assert found.reason

@@ -15,13 +15,16 @@ import uvicorn
 import uvloop
 
 from runner.engines.base import Endpoint, Mode, TcpEndpoint, UnixEndpoint
+from runner.engines.selection import no_engine
 from runner.errors import EngineFailed, ModelNotFound, RunnerError
 from runner.gateway.guard import GuardMiddleware
 from runner.gateway.protocol import GatewayProtocol, protocol_class
+from runner.names import target
 from runner.settings import Settings
 
 DEADLINE = 20.0
 MODEL = "ai/demo"
+ENGINES = ("llama.cpp", "my-engine", "vllm")
 CHAT = b'{"model":"ai/demo","messages":[]}'
 REPLY = b'{"choices":[]}'
 
@@ -158,6 +161,13 @@ class ScriptedInstances:
     asked: list[tuple[str | None, str, Mode]] = field(default_factory=list)
     waiting: int = 0
     changed: asyncio.Condition = field(default_factory=asyncio.Condition)
+    looked_up: list[str] = field(default_factory=list)
+
+    def refuse_unknown(self, engine: str) -> None:
+        self.looked_up.append(engine)
+        asked = target(engine)
+        if asked.engine and asked.engine not in ENGINES:
+            raise no_engine(asked.engine, ENGINES)
 
     def ready(self, engine: str | None, model: str, mode: Mode) -> HeldLease | None:
         self.asked.append((engine, model, mode))

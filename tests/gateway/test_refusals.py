@@ -42,9 +42,41 @@ async def test_an_unknown_model(on: Stage) -> None:
 
 @staged()
 async def test_an_unknown_engine(on: Stage) -> None:
-    answer = await on.ask(on.request(path="/engines/vlm/v1/completions"))
-    assert (answer.status, code(answer)) == (404, "engine_not_found")
+    for path, near in [
+        ("/engines/vlm/v1/completions", "vllm"),
+        ("/engines/vlm:cuda/v1/chat/completions", "vllm"),
+        ("/engines/myengine/v1/completions", "my-engine"),
+    ]:
+        answer = await on.ask(on.request(path=path))
+        assert (answer.status, code(answer)) == (404, "engine_not_found")
+        assert json.loads(answer.body)["error"]["hint"] == f"did you mean {near}?"
     assert on.instances.asked == []
+
+
+@staged()
+async def test_an_unknown_engine_is_refused_from_the_head_alone(on: Stage) -> None:
+    wire = await on.connect()
+    await wire.send(on.request(path="/engines/vlm/v1/completions")[: -len(CHAT)])
+    assert (await wire.message()).status == 404
+
+
+@staged()
+async def test_the_answer_to_a_head_has_no_body_for_an_unknown_engine_either(on: Stage) -> None:
+    wire = await on.connect()
+    await wire.send(on.request(method="HEAD", path="/engines/vlm/v1/completions"))
+    assert (await wire.message(bodyless=True)).status == 404
+    await wire.send(on.request())
+    assert (await wire.message()).body == REPLY
+
+
+@staged()
+async def test_an_engine_is_looked_up_once(on: Stage) -> None:
+    wire = await on.connect()
+    for path in ("/engines/vllm:cuda/v1/completions", "/engines/any:cpu/v1/completions"):
+        for _ in range(3):
+            await wire.send(on.request(path=path))
+            assert (await wire.message()).body == REPLY
+    assert on.instances.looked_up == ["vllm:cuda", "any:cpu"]
 
 
 @staged()

@@ -21,8 +21,9 @@ from runner.errors import (
 )
 from runner.hubs.huggingface import list_files, source_of
 from runner.hubs.listing import HubFile, Listing
-from runner.hubs.session import HubSession, read_range
+from runner.hubs.session import HubSession
 from runner.registry.reference import Source
+from runner.registry.source import read_range
 from runner.settings import Proxy, Settings
 from tests.hubs.server import MODIFIED_SECONDS, TOKEN, Hub, Repository, commit_of, git_id
 from tests.registry import faults

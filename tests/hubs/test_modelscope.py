@@ -9,8 +9,9 @@ import pytest
 from runner.errors import ModelNotFound, RegistryError, RegistryUnauthorized
 from runner.hubs.listing import HubFile, Listing
 from runner.hubs.modelscope import list_files, source_of
-from runner.hubs.session import HubSession, read_range
+from runner.hubs.session import HubSession
 from runner.registry.reference import Source
+from runner.registry.source import read_range
 from runner.settings import Settings
 from tests.hubs.server import MODIFIED_SECONDS, TOKEN, Hub, Repository, commit_of
 from tests.registry.content import digest_of

@@ -1,19 +1,20 @@
-"""The llama.cpp image for CPUs: what it holds, what it leaves out, and how it is labelled."""
+"""The llama.cpp image for CPUs: what it holds, and what it leaves out."""
 
 from __future__ import annotations
 
 import json
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from tests.support.images import ENGINE_FOLDER as FOLDER
-from tests.support.images import OFFICIAL_BASE
+from runner.engines.catalog import description_of
+from tests.images.agreement import check_agreement
 
-DOCKERFILE = FOLDER / "Dockerfile"
+ABOUT = description_of("llama.cpp")
+(CPU,) = (variant for variant in ABOUT.variants if variant.name == "cpu")
+DOCKERFILE = CPU.folder / "Dockerfile"
 MIB = 1 << 20
 
 # Worst first, with the flags of /proc/cpuinfo that each one needs.
@@ -76,58 +77,26 @@ def amd64_image(engine_image: str) -> str:
     return engine_image
 
 
-def test_hadolint_has_nothing_to_say() -> None:
-    hadolint = Path(sys.executable).with_name("hadolint")
-    ran = subprocess.run([hadolint, DOCKERFILE], capture_output=True, text=True, check=False)
-    assert (ran.returncode, ran.stdout, ran.stderr) == (0, "", "")
-
-
-@pytest.mark.docker
-def test_buildx_check_has_nothing_to_say(base_image: str) -> None:
-    base = ["--build-context", f"{OFFICIAL_BASE}=docker-image://{base_image}"]
-    named = [] if base_image == OFFICIAL_BASE else base
-    ran = docker("buildx", "build", "--check", *named, str(FOLDER))
-    assert ran.returncode == 0, ran.stdout + ran.stderr
-    assert "no warnings found" in ran.stdout
-
-
 def test_everything_fetched_is_pinned_by_its_hash() -> None:
     assert re.fullmatch(r"[0-9a-f]{64}", arguments()["SDIST_SHA256"])
-    assert re.fullmatch(r"[0-9a-f]{40}", arguments()["LLAMA_CPP_REVISION"])
-    backend = (FOLDER / "build-backend.txt").read_text().splitlines()
+    assert re.fullmatch(r"[0-9a-f]{40}", arguments()["REVISION"])
+    backend = (CPU.folder / "build-backend.txt").read_text().splitlines()
     assert backend
     for line in backend:
         assert re.fullmatch(r"[\w-]+==[\d.]+ --hash=sha256:[0-9a-f]{64}", line)
 
 
-def test_nothing_but_debian_is_pulled_and_no_frontend_is_fetched() -> None:
-    text = DOCKERFILE.read_text()
-    assert re.findall(r"^FROM (\S+)", text, re.M) == [OFFICIAL_BASE, "base", "base"]
-    assert not re.search(r"^#\s*syntax\s*=", text, re.M | re.I)
-
-
 @pytest.mark.docker
-def test_labels_name_the_engine_and_its_source(engine_image: str) -> None:
-    shown = docker("image", "inspect", "--format", "{{json .Config.Labels}}", engine_image)
-    labels = json.loads(shown.stdout)
-    oci = {name.removeprefix("org.opencontainers.image."): text for name, text in labels.items()}
-    assert oci["title"] == "llama.cpp (cpu)"
-    assert oci["version"] == arguments()["LLAMA_CPP_VERSION"]
-    assert oci["revision"] == arguments()["LLAMA_CPP_REVISION"]
-    assert oci["source"] == "https://github.com/ggml-org/llama.cpp"
-    assert oci["licenses"] == "MIT"
-    assert oci["base.name"] == "docker.io/library/debian:bookworm-slim"
-    assert labels["io.runner.engine"] == "llama.cpp"
-    assert labels["io.runner.variant"] == "cpu"
-    assert labels["io.runner.formats"] == "gguf"
-    assert labels["io.runner.modes"] == "completion,embedding,reranking"
+def test_it_says_of_itself_what_engine_yaml_says(engine_image: str) -> None:
+    manifest = check_agreement(engine_image, ABOUT, CPU)
+    assert "bin/llama-server" in {file.path for file in manifest.files}
 
 
 @pytest.mark.docker
 def test_version_is_the_one_on_the_label(engine_image: str) -> None:
     printed = confined(engine_image, "/engine/bin/llama-server", "--version")
-    build = arguments()["LLAMA_CPP_VERSION"].removeprefix("b")
-    commit = arguments()["LLAMA_CPP_REVISION"][:9]
+    build = arguments()["VERSION"].removeprefix("b")
+    commit = arguments()["REVISION"][:9]
     assert f"(build {build}, commit {commit})" in printed
 
 
@@ -165,7 +134,7 @@ def test_ships_programs_libraries_and_licences_only(engine_image: str) -> None:
     found = confined(engine_image, "find", "/engine", "-not", "-type", "d").split()
     names = [Path(path).relative_to("/engine").as_posix() for path in found]
     allowed = re.compile(
-        r"bin/(llama-server|ggml-rpc-server|lib[\w.-]+\.so[.\d]*)|licenses/LICENSE[\w-]*"
+        r"bin/(llama-server|ggml-rpc-server|lib[\w.-]+\.so[.\d]*)|licenses/LICENSE[\w-]*|manifest\.json"
     )
     assert [name for name in names if not allowed.fullmatch(name)] == []
     assert {"bin/llama-server", "bin/ggml-rpc-server", "licenses/LICENSE"} <= set(names)
@@ -207,5 +176,14 @@ def test_the_best_backend_for_this_processor_is_chosen(amd64_image: str) -> None
     processor = confined(amd64_image, "cat", "/proc/cpuinfo")
     flags = set(re.findall(r"^flags\s*:(.*)$", processor, re.M)[0].split())
     best = [name for name, needs in VARIANTS.items() if needs <= flags][-1]
-    printed = confined(amd64_image, "/engine/bin/llama-server", "-lv", "5", "--list-devices")
-    assert re.findall(r"libggml-cpu-(\w+)\.so", printed) == [best]
+    assert loaded_backends(amd64_image) == [best]
+
+
+def loaded_backends(image: str) -> list[str]:
+    """Asked again where nothing is told: llama-server leaves without waiting for its log's thread,
+    and loses the lines in one of twenty runs."""
+    for _ in range(5):
+        printed = confined(image, "/engine/bin/llama-server", "-lv", "5", "--list-devices")
+        if found := re.findall(r"libggml-cpu-(\w+)\.so", printed):
+            return found
+    return []

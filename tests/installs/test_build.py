@@ -7,11 +7,26 @@ from threading import Event
 
 import pytest
 
-from runner.errors import Unavailable, Unsupported
+from runner.engines.description import Form, Variant
+from runner.errors import BuildFailed, Unavailable, Unsupported
+from runner.installs import tools
 from runner.installs.build import build, build_arguments, steps
+from runner.installs.content import LABEL as CONTENT
+from runner.installs.content import content_key
+from runner.names import Accelerator
 from runner.settings import Proxy, Settings
 
-FOLDER = Path("/images/llama.cpp/cpu")
+IMAGES = Path("/images")
+VARIANT = Variant(
+    engine="llama.cpp",
+    name="cpu",
+    accelerator=Accelerator.CPU,
+    version="b1",
+    form=Form.IMAGE,
+    platforms=("linux/amd64",),
+    folder=IMAGES / "llama.cpp" / "cpu",
+    context=IMAGES,
+)
 
 PLAIN = """\
 #0 building with "default" instance using docker driver
@@ -51,15 +66,30 @@ def test_the_build_honours_proxies_ca_and_contexts(
         build_secrets={"pip": Path("/etc/pip.conf")},
         build_contexts={"debian:bookworm-slim": "docker-image://base"},
     )
-    assert build_arguments(FOLDER, "t:1", settings) == [
+    assert build_arguments(VARIANT, "t:1", settings) == [
         *("buildx", "build", "--load", "--progress", "plain", "--tag", "t:1"),
-        *("--build-arg", "HTTP_PROXY=http://p:1"),
-        *("--build-arg", "NO_PROXY=localhost"),
+        *("--build-arg", "HTTP_PROXY"),
+        *("--build-arg", "NO_PROXY"),
         *("--secret", f"id=ca,src={ca}"),
         *("--secret", "id=pip,src=/etc/pip.conf"),
         *("--build-context", "debian:bookworm-slim=docker-image://base"),
-        str(FOLDER),
+        *("--label", f"{CONTENT}={content_key(VARIANT, settings.build_contexts)}"),
+        *("--file", "/images/llama.cpp/cpu/Dockerfile", "/images"),
     ]
+
+
+def test_another_base_is_another_content() -> None:
+    one, two = ({"debian:bookworm-slim": f"docker-image://{base}"} for base in "ab")
+    keys = {content_key(VARIANT), content_key(VARIANT, one), content_key(VARIANT, two)}
+    assert len(keys) == 3
+    assert content_key(VARIANT, {}) == content_key(VARIANT)
+
+
+def test_labels_go_on_top_of_what_the_dockerfile_says() -> None:
+    labels = {"io.runner.variant": "cpu", "io.runner.engine": "mine"}
+    arguments = build_arguments(VARIANT, "t:1", Settings(), labels)
+    for label in ("io.runner.variant=cpu", "io.runner.engine=mine"):
+        assert arguments[arguments.index(label) - 1] == "--label"
 
 
 def test_without_docker_the_error_names_the_next_step(
@@ -67,7 +97,7 @@ def test_without_docker_the_error_names_the_next_step(
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(Unsupported) as caught:
-        build(FOLDER, "t:1", Settings(), "unix:///nowhere.sock", print, Event())
+        build(VARIANT, "t:1", Settings(), "unix:///nowhere.sock", print, Event())
     assert "the `docker` command is missing" in caught.value.message
     assert "buildx" in caught.value.hint
 
@@ -80,16 +110,35 @@ def test_without_buildx_the_error_names_the_next_step(
     docker.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
     with pytest.raises(Unsupported, match="Docker has no Buildx"):
-        build(FOLDER, "t:1", Settings(), "unix:///nowhere.sock", print, Event())
+        build(VARIANT, "t:1", Settings(), "unix:///nowhere.sock", print, Event())
 
 
-def test_the_environments_proxies_hold_where_the_settings_say_nothing(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize("said", [True, False])
+def test_a_proxys_password_is_in_no_argument(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, said: bool
 ) -> None:
-    monkeypatch.setenv("HTTP_PROXY", "http://here:1")
-    monkeypatch.setenv("http_proxy", "http://here:1")
-    arguments = build_arguments(FOLDER, "t:1", Settings())
-    assert "HTTP_PROXY=http://here:1" in arguments
+    """Of the settings, else of the environment. Docker itself is not asked through it."""
+    proxy = "http://me:secret@here:1"
+    for name in ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    if not said:
+        monkeypatch.setenv("http_proxy", proxy)
+    settings = Settings(proxy=Proxy(http=proxy, no_proxy="a")) if said else Settings()
+    docker = tmp_path / "docker"
+    docker.write_text(
+        "#!/bin/sh\n"
+        'if [ "$4" = version ]; then exit 0; fi\n'
+        f'echo "$@" > {tmp_path}/arguments\n'
+        f'echo "$HTTP_PROXY $NO_PROXY" > {tmp_path}/environment\n'
+    )
+    docker.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
+    build(VARIANT, "t:1", settings, "tcp://dock:2376", print, Event())
+    arguments = (tmp_path / "arguments").read_text()
+    assert "--build-arg HTTP_PROXY --" in arguments
+    assert "secret" not in arguments
+    direct = "a,dock" if said else "dock"
+    assert (tmp_path / "environment").read_text() == f"{proxy} {direct}\n"
 
 
 def test_a_build_is_given_up_when_nobody_waits_for_it(
@@ -106,4 +155,41 @@ def test_a_build_is_given_up_when_nobody_waits_for_it(
     monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
     cancelled = Event()
     with pytest.raises(Unavailable, match="given up"):
-        build(FOLDER, "t:1", Settings(), "unix:///x.sock", lambda _: cancelled.set(), cancelled)
+        build(VARIANT, "t:1", Settings(), "unix:///x.sock", lambda _: cancelled.set(), cancelled)
+
+
+def test_a_build_that_does_not_end_is_killed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    docker = tmp_path / "docker"
+    docker.write_text(
+        "#!/bin/sh\n"
+        'if [ "$4" = version ]; then exit 0; fi\n'
+        "trap '' TERM\n"
+        "echo '#1 [build 1/2] RUN something long'\n"
+        "while :; do :; done\n"
+    )
+    docker.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
+    monkeypatch.setattr(tools, "END_WAIT_S", 0.3)
+    cancelled = Event()
+    with pytest.raises(Unavailable, match="given up"):
+        build(VARIANT, "t:1", Settings(), "unix:///x.sock", lambda _: cancelled.set(), cancelled)
+
+
+def test_a_failed_build_names_the_variant_and_its_last_lines(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    docker = tmp_path / "docker"
+    docker.write_text(
+        "#!/bin/sh\n"
+        'if [ "$4" = version ]; then exit 0; fi\n'
+        "echo '#7 1.234 write error: no space left on device'\n"
+        "exit 1\n"
+    )
+    docker.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
+    with pytest.raises(BuildFailed, match=r"the image of llama\.cpp/cpu did not build") as caught:
+        build(VARIANT, "t:1", Settings(), "unix:///x.sock", print, Event())
+    assert caught.value.log == ("write error: no space left on device",)
+    assert "the disk is full" in caught.value.hint

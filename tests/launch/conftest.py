@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
-import subprocess
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator
@@ -18,12 +16,11 @@ from runner.engines.base import Command, Mode
 from runner.launch.base import Folders, Identity, InstanceSpec
 from runner.launch.docker import DockerLauncher
 from runner.launch.labels import HOME
-from tests.support.images import OFFICIAL_BASE, image_id
+from tests.launch import images
 
 if TYPE_CHECKING:
     from docker import DockerClient
 
-PROBE_FOLDER = Path(__file__).parent / "probe"
 MIB = 1 << 20
 
 MakeSpec = Callable[..., InstanceSpec]
@@ -32,17 +29,7 @@ MakeLauncher = Callable[..., DockerLauncher]
 
 @pytest.fixture(scope="session")
 def probe_image(base_image: str) -> str:
-    """Built once for its content and kept, as the base image is."""
-    content = hashlib.sha256(str(image_id(base_image)).encode())
-    for file in [*sorted(PROBE_FOLDER.glob("*.py")), PROBE_FOLDER / "Dockerfile"]:
-        content.update(file.read_bytes())
-    tag = f"runner-test/probe:{content.hexdigest()[:16]}"
-    if image_id(tag) is None:
-        base = f"{OFFICIAL_BASE}=docker-image://{base_image}"
-        context = ("--build-context", base) if base_image != OFFICIAL_BASE else ()
-        command = ["docker", "buildx", "build", "--load", "--tag", tag, *context]
-        subprocess.run([*command, str(PROBE_FOLDER)], check=True, timeout=600)
-    return tag
+    return images.probe_image(base_image)
 
 
 @pytest.fixture(scope="module")

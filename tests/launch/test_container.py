@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from runner.engines.base import TcpEndpoint, UnixEndpoint
 from runner.launch.container import create_arguments, listens_on
+from runner.launch.devicefiles import HostPath
+from runner.launch.devices import DeviceRequest, Devices
 from runner.launch.labels import from_labels, to_labels
 from tests.launch.conftest import MIB, MakeSpec
 
@@ -36,9 +40,57 @@ def test_without_a_network(make_spec: MakeSpec) -> None:
 
 
 def test_nothing_else_is_asked_for(make_spec: MakeSpec) -> None:
-    """No key for privileges, devices, other namespaces or restarts has come in."""
+    """No key for privileges, other namespaces or restarts has come in, and no device unasked."""
     made = create_arguments(make_spec("image"), home_id="home", user="1:1", network=None)
-    assert {"privileged", "devices", "cap_add", "pid_mode", "restart_policy"}.isdisjoint(made)
+    assert {"privileged", "cap_add", "pid_mode", "restart_policy"}.isdisjoint(made)
+    assert made["devices"] == []
+    assert made["device_requests"] == []
+    assert made["group_add"] == []
+    assert made["runtime"] is None
+    assert made["shm_size"] is None
+
+
+def test_memory_may_be_locked_only_where_it_was_asked_for(make_spec: MakeSpec) -> None:
+    plain = make_spec("image")
+    made = create_arguments(plain, home_id="home", user="1:1", network=None)
+    assert made["ulimits"] == []
+    locking = replace(plain, locks_memory=True)
+    made = create_arguments(locking, home_id="home", user="1:1", network=None)
+    (limit,) = made["ulimits"]
+    assert (limit.name, limit.soft, limit.hard) == ("memlock", -1, -1)
+
+
+def test_just_what_was_granted(make_spec: MakeSpec) -> None:
+    devices = Devices(
+        device_requests=(DeviceRequest("nvidia", ("GPU-1",), (("gpu",),)),),
+        nodes=(HostPath("/dev/kfd"),),
+        group_add=(44, 992),
+        environment={"CUDA_VISIBLE_DEVICES": "0", "HOME": "/elsewhere", "PROBE": "overruled"},
+        runtime="mthreads",
+        mounts=(HostPath("/usr/local/Ascend/driver/lib64"),),
+        shm_size=2 * MIB,
+    )
+    spec = replace(make_spec("image"), devices=devices, shm_size=3 * MIB)
+    made = create_arguments(spec, home_id="home", user="1:1", network=None)
+    (request,) = made["device_requests"]
+    assert request["Driver"] == "nvidia"
+    assert request["DeviceIDs"] == ["GPU-1"]
+    assert request["Capabilities"] == [["gpu"]]
+    assert made["devices"] == ["/dev/kfd:/dev/kfd:rw"]
+    assert made["group_add"] == [44, 992]
+    assert made["runtime"] == "mthreads"
+    assert made["shm_size"] == 3 * MIB
+    assert made["mem_limit"] == made["memswap_limit"] == spec.memory_bytes + 3 * MIB
+    assert made["environment"] == {
+        "CUDA_VISIBLE_DEVICES": "0",
+        "PROBE": "overruled",
+        "HOME": "/cache",
+        "XDG_CACHE_HOME": "/cache",
+    }
+    driver = next(mount for mount in made["mounts"] if "Ascend" in mount["Target"])
+    assert driver["Source"] == driver["Target"] == "/usr/local/Ascend/driver/lib64"
+    assert driver["ReadOnly"] is True
+    assert (made["cap_drop"], made["ipc_mode"], made["read_only"]) == (["ALL"], "private", True)
 
 
 def test_with_a_network_of_its_own(make_spec: MakeSpec) -> None:
@@ -52,7 +104,12 @@ def test_with_a_network_of_its_own(make_spec: MakeSpec) -> None:
 
 def test_an_engine_cannot_be_told_another_cache(make_spec: MakeSpec) -> None:
     made = create_arguments(make_spec("image"), home_id="home", user="1:1", network=None)
-    assert made["environment"] == {"PROBE": "set", "HOME": "/cache", "XDG_CACHE_HOME": "/cache"}
+    assert made["environment"] == {
+        "PROBE": "set",
+        "HOME": "/cache",
+        "XDG_CACHE_HOME": "/cache",
+        "NVIDIA_VISIBLE_DEVICES": "void",
+    }
 
 
 def test_where_the_engine_listens() -> None:

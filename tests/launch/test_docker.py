@@ -242,6 +242,47 @@ def test_publishes_a_port_on_loopback(
     assert_nothing_left(docker_client, publishing_spec)
 
 
+def test_an_engine_that_needs_a_port_has_it_on_linux_too(
+    launcher: DockerLauncher,
+    serving: InstanceSpec,
+    publishing_spec: InstanceSpec,
+    docker_host: DockerHost,
+    docker_client: DockerClient,
+    home_id: str,
+) -> None:
+    """Beside one with a socket; a later launcher adopts both."""
+    listen = launcher.view(publishing_spec.folders, tcp=True).listen
+    assert listen == TcpEndpoint("0.0.0.0", 8080)
+    port = replace(publishing_spec, listen=listen)
+    endpoints = {name_of(spec): launcher.start(spec) for spec in (serving, port)}
+    assert isinstance(endpoints[name_of(serving)], UnixEndpoint)
+    assert isinstance(endpoints[name_of(port)], TcpEndpoint)
+    await_line(launcher, name_of(port))
+    assert ask(endpoints[name_of(port)]).env["PROBE"] == "set"
+    later = DockerLauncher(docker_host, home_id, publish_ports=False)
+    found = {running.identity.instance: running.endpoint for running in later.find()}
+    assert found == endpoints
+    for spec in (serving, port):
+        later.stop(name_of(spec), grace_s=5)
+        assert_nothing_left(docker_client, spec)
+
+
+def test_an_image_of_another_user_runs_as_ours(
+    launcher: DockerLauncher, make_spec: MakeSpec, probe_image: str, docker_client: DockerClient
+) -> None:
+    dockerfile = f"FROM {probe_image}\nUSER 0:0\n"
+    image, _ = docker_client.images.build(fileobj=io.BytesIO(dockerfile.encode()), rm=True)
+    assert image.id is not None
+    spec = make_spec(image.id, SERVE, *SOCKET)
+    try:
+        endpoint = launcher.start(spec)
+        await_line(launcher, name_of(spec))
+        assert ask(endpoint).uid != 0 or launcher._facts.rootless
+        launcher.stop(name_of(spec), grace_s=5)
+    finally:
+        docker_client.images.remove(image.id, force=True)
+
+
 def test_a_network_without_its_instance_is_removed(
     publishing: DockerLauncher, publishing_spec: InstanceSpec, docker_client: DockerClient
 ) -> None:

@@ -25,8 +25,9 @@ from docker import DockerClient
 from runner.dockerhost import DockerHost
 from runner.launch.container import PIDS_LIMIT, container_name
 from runner.launch.docker import DockerLauncher
-from tests.launch.conftest import PROBE_FOLDER, MakeSpec, spec_maker
+from tests.launch.conftest import MakeSpec, spec_maker
 from tests.launch.engines import await_line
+from tests.launch.images import PROBE_FOLDER
 from tests.launch.probe.greet import Greeter
 
 pytestmark = pytest.mark.docker

@@ -16,14 +16,16 @@ from typing import IO
 import pytest
 
 import runner
-from runner.engines.base import Command, UnixEndpoint
+from runner.engines.base import Command, TcpEndpoint, UnixEndpoint
 from runner.errors import BadSettings, Conflict, EngineFailed
 from runner.launch import leash
 from runner.launch.base import Exit, InstanceSpec
+from runner.launch.devices import Devices
 from runner.launch.filelog import FileLog
 from runner.launch.process import ProcessLauncher
-from tests.launch.conftest import PROBE_FOLDER, MakeSpec
+from tests.launch.conftest import MakeSpec
 from tests.launch.engines import TIMEOUT_S, ask, await_end, await_line, connected, kill
+from tests.launch.images import PROBE_FOLDER
 
 SERVE = str(PROBE_FOLDER / "serve.py")
 ROOT = Path(runner.__file__).parents[1]
@@ -74,6 +76,43 @@ def test_little_of_the_environment_is_passed_on(
     assert told["PROBE"] == "set"
     assert told["PATH"] == os.environ["PATH"]
     assert told["XDG_CACHE_HOME"] == str(serving.folders.cache)
+
+
+def test_what_the_daemon_was_kept_to_holds_for_its_engines(
+    launcher: ProcessLauncher, serving: InstanceSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ROCR_VISIBLE_DEVICES", "1")
+    endpoint = launcher.start(serving)
+    await_line(launcher, name_of(serving))
+    assert ask(endpoint).env["ROCR_VISIBLE_DEVICES"] == "1"
+
+
+def test_gpus_are_chosen_by_the_environment(
+    launcher: ProcessLauncher, serving: InstanceSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the host's numbers: what the daemon was kept to would have them counted otherwise."""
+    monkeypatch.setenv("HIP_VISIBLE_DEVICES", "0")
+    monkeypatch.setenv("ROCR_VISIBLE_DEVICES", "1")
+    devices = Devices(environment={"HIP_VISIBLE_DEVICES": "2,3"})
+    endpoint = launcher.start(replace(serving, devices=devices))
+    await_line(launcher, name_of(serving))
+    told = ask(endpoint).env
+    assert told["HIP_VISIBLE_DEVICES"] == "2,3"
+    assert "ROCR_VISIBLE_DEVICES" not in told
+
+
+def test_serves_on_a_port_of_loopback_where_a_socket_will_not_do(
+    launcher: ProcessLauncher, make_spec: MakeSpec
+) -> None:
+    spec = make_spec((sys.executable, SERVE))
+    listen = launcher.view(spec.folders, tcp=True).listen
+    assert isinstance(listen, TcpEndpoint)
+    assert listen.host == "127.0.0.1"
+    command = Command(("--host", listen.host, "--port", str(listen.port)))
+    endpoint = launcher.start(replace(spec, command=command, listen=listen))
+    assert endpoint == listen
+    await_line(launcher, name_of(spec))
+    assert ask(endpoint).starts == 1
 
 
 def test_a_stop_ends_waits_and_leaves_only_the_cache(

@@ -10,17 +10,27 @@ from pathlib import Path
 
 import pytest
 
-from runner.errors import BadModelFile, CorruptTransfer, ModelNotFound, RegistryUnauthorized
+from runner.errors import (
+    BadModelFile,
+    CorruptTransfer,
+    ModelNotFound,
+    RegistryError,
+    RegistryUnauthorized,
+)
 from runner.models.inspection import inspect_local, inspect_remote
 from runner.models.package import package
 from runner.models.package_order import PackageFormat, PackageOrder
 from runner.models.transfer import push
-from runner.registry.reference import parse
+from runner.registry.http import MAX_RETRIES
+from runner.registry.reference import Reference, parse
 from runner.settings import Settings
 from runner.store.store import ModelStore
 from tests.artifacts import golden
 from tests.hubs.server import MODIFIED_SECONDS, Hub, commit_of, running
 from tests.models.packaging import package_gguf
+from tests.models.pulling import authorized
+from tests.registry import faults
+from tests.registry.server import Registry
 
 
 def sha256(content: bytes) -> str:
@@ -227,27 +237,76 @@ def test_a_folder_at_modelscope(store: ModelStore, hub: Hub) -> None:
     assert [file["path"] for file in files] == ["config.json", "model.safetensors", "sub/x.json"]
 
 
+CONFIG = f"GET .*/blobs/{sha256(golden.CONFIG)}"
+
+
+@pytest.fixture
+def served(server: Registry, reference: Reference) -> Reference:
+    """A model at a registry that may lose or change its config."""
+    server.manifests["a/b/1"] = golden.MANIFEST
+    server.add_blob(golden.CONFIG)
+    return reference
+
+
 @pytest.mark.parametrize(
     ("config", "error", "message"),
     [
         (b"{}", CorruptTransfer, "other bytes"),
+        (golden.CONFIG + b" ", CorruptTransfer, "other bytes"),
+        (golden.CONFIG[:-1], CorruptTransfer, "other bytes"),
         (golden.CONFIG + b" " * 5 * 1024 * 1024, BadModelFile, "larger than"),
     ],
 )
 def test_a_config_that_is_another(
     store: ModelStore,
     settings: Settings,
-    monkeypatch: pytest.MonkeyPatch,
+    server: Registry,
+    served: Reference,
     config: bytes,
     error: type[Exception],
     message: str,
 ) -> None:
-    from runner.registry.client import RawManifest, RegistryClient
-
-    def manifest(self: RegistryClient, reference: object) -> RawManifest:
-        return RawManifest(golden.MANIFEST, "x", sha256(golden.MANIFEST))
-
-    monkeypatch.setattr(RegistryClient, "get_manifest", manifest)
-    monkeypatch.setattr(RegistryClient, "blob", lambda *_: iter([config]))
+    server.blobs[sha256(golden.CONFIG)] = config
     with pytest.raises(error, match=message):
-        inspect_remote(store, parse("localhost:1/x"), settings)
+        inspect_remote(store, served, settings)
+
+
+def test_a_config_that_is_missing(
+    store: ModelStore, settings: Settings, server: Registry, served: Reference
+) -> None:
+    server.blobs.clear()
+    with pytest.raises(RegistryError, match="has no blob") as caught:
+        inspect_remote(store, served, settings)
+    assert "pushed incompletely" in caught.value.hint
+
+
+def asked_for_config(server: Registry) -> int:
+    return len([r for r in server.seen("GET", "/blobs/") if r.authorization])
+
+
+@pytest.mark.usefixtures("waits")
+@pytest.mark.parametrize(
+    ("fault", "requests"),
+    [(faults.disconnect(100), 2), (faults.disconnect(0), 2), (faults.whole, 1)],
+)
+def test_a_config_that_comes_in_the_end(
+    store: ModelStore,
+    settings: Settings,
+    server: Registry,
+    served: Reference,
+    fault: faults.Fault,
+    requests: int,
+) -> None:
+    server.lasting.append((CONFIG, faults.on(1, authorized(fault))))
+    assert inspect_remote(store, served, settings)["id"] == sha256(golden.MANIFEST)
+    assert asked_for_config(server) == requests
+
+
+@pytest.mark.usefixtures("waits")
+def test_a_config_that_always_breaks_off(
+    store: ModelStore, settings: Settings, server: Registry, served: Reference
+) -> None:
+    server.lasting.append((CONFIG, authorized(faults.disconnect(100))))
+    with pytest.raises(RegistryError, match=f"can't reach {server.address}"):
+        inspect_remote(store, served, settings)
+    assert asked_for_config(server) == MAX_RETRIES + 1

@@ -3,105 +3,41 @@
 from __future__ import annotations
 
 import hashlib
-import itertools
 import shutil
 import threading
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import requests
 
 from runner.errors import (
+    Conflict,
     CorruptTransfer,
     DiskFull,
     RegistryError,
     RegistryUnauthorized,
     RunnerError,
-    ShuttingDown,
 )
-from runner.models.progress import ProgressEvent
 from runner.models.transfer import pull
 from runner.registry.http import Http
 from runner.registry.reference import Reference
 from runner.settings import Settings
 from runner.store import download
+from runner.store.attempts import ATTEMPTS
 from runner.store.downloads import WORKERS
 from runner.store.store import ModelStore, StoredModel
+from tests.models.pulling import BLOB, OTHER, PART, PATIENCE, authorized, first_of_blob, holds
 from tests.models.remote import Remote, remote
 from tests.registry import faults
-from tests.registry.content import Generated, content_of
+from tests.registry.content import Generated
 from tests.registry.exchange import Exchange
 from tests.registry.server import Registry, running
 from tests.registry.storage import Storage
-from tests.store import nursery as nurseries
-from tests.store.nursery import Order, nursery
 
-PART = 64 * 1024
 MIB = 1024 * 1024
-PATIENCE = 20.0
-BLOB = Generated(9 * PART + 17, "one")
-OTHER = Generated(5 * PART, "other")
 
-
-@pytest.fixture(autouse=True)
-def _small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(download, "PART_SIZE", PART)
-    monkeypatch.setattr(download, "BLOCK", PART // 8)
-    monkeypatch.setattr(download, "NOTED_EVERY", PART // 4)
-
-
-@pytest.fixture(autouse=True)
-def waits(monkeypatch: pytest.MonkeyPatch) -> list[float | None]:
-    """The pauses that were asked for, which take no time here."""
-    asked: list[float | None] = []
-
-    def pause(self: Http, attempt: int, delay: float | None = None) -> None:
-        asked.append(delay)
-        if self._cancelled.is_set():
-            raise ShuttingDown("the transfer was cancelled")
-
-    monkeypatch.setattr(Http, "pause", pause)
-    return asked
-
-
-@pytest.fixture
-def server() -> Iterator[Registry]:
-    with running(Registry(auth="bearer")) as registry:
-        yield registry
-
-
-@pytest.fixture
-def model(server: Registry) -> Remote:
-    made = remote(BLOB, OTHER)
-    made.serve(server)
-    return made
-
-
-@pytest.fixture
-def reference(server: Registry) -> Reference:
-    return Reference(server.address, "a/b", "1")
-
-
-@pytest.fixture
-def pulling(
-    store: ModelStore, reference: Reference, settings: Settings
-) -> Callable[[], StoredModel]:
-    """A pull that is cancelled rather than waited for without end."""
-
-    def within_patience() -> StoredModel:
-        cancelled = threading.Event()
-        timer = threading.Timer(PATIENCE, cancelled.set)
-        timer.start()
-        try:
-            return pull(store, reference, settings, cancelled=cancelled)
-        finally:
-            timer.cancel()
-            timer.join()
-
-    return within_patience
+pytestmark = pytest.mark.usefixtures("small_parts", "waits")
 
 
 def blobs_of(server: Registry) -> str:
@@ -111,14 +47,6 @@ def blobs_of(server: Registry) -> str:
 def only_right_blobs(store: ModelStore) -> bool:
     blobs = list((store.root / "blobs").glob("*/*"))
     return all(hashlib.sha256(path.read_bytes()).hexdigest() == path.name for path in blobs)
-
-
-def holds(store: ModelStore, model: Remote) -> bool:
-    """Whether the store has the model, and each byte of it."""
-    return [found.id for found in store.list()] == [model.id] and all(
-        store.blobs.read(digest) == content_of(blob).read(0, content_of(blob).size)
-        for digest, blob in model.blobs.items()
-    )
 
 
 # What is asked for
@@ -166,14 +94,9 @@ def test_parts_of_all_layers_come_at_the_same_time(
             together.wait(PATIENCE)
         return False
 
-    server.lasting.append((f"GET .*{blobs_of(server)}", _authorized(meet)))
+    server.lasting.append((f"GET .*{blobs_of(server)}", authorized(meet)))
     pulling()
     assert set(places[:WORKERS]) == {f"/v2/a/b/blobs/{digest}" for digest in model.layers}
-
-
-def _authorized(fault: faults.Fault) -> faults.Fault:
-    """For requests that come with a token: the first ones come without."""
-    return lambda exchange: bool(exchange.headers.get("Authorization")) and fault(exchange)
 
 
 def test_only_missing_blobs_are_fetched(
@@ -251,7 +174,7 @@ def test_a_disconnect_goes_on_where_it_was(
 ) -> None:
     for number in (2, 5):
         cut = faults.on(number, faults.disconnect(after))
-        server.lasting.append((f"GET .*{BLOB.digest}", _authorized(cut)))
+        server.lasting.append((f"GET .*{BLOB.digest}", authorized(cut)))
     pulling()
     assert holds(store, model)
     assert server.served.twice(BLOB.digest) == 0
@@ -271,7 +194,7 @@ def test_a_stall_is_ended_and_tried_again(
 
     monkeypatch.setattr(Http, "send", impatient)
     with faults.Stall(100) as stall:
-        server.lasting.append((f"GET .*{BLOB.digest}", _authorized(faults.on(3, stall))))
+        server.lasting.append((f"GET .*{BLOB.digest}", authorized(faults.on(3, stall))))
         pulling()
         assert stall.left.wait(PATIENCE)
     assert holds(store, model)
@@ -289,7 +212,7 @@ def test_a_registry_without_ranges(
 def test_a_registry_that_forgets_ranges_midway(
     server: Registry, store: ModelStore, model: Remote, pulling: Callable[[], StoredModel]
 ) -> None:
-    server.lasting.append((f"GET .*{BLOB.digest}", _authorized(faults.on(4, faults.whole))))
+    server.lasting.append((f"GET .*{BLOB.digest}", authorized(faults.on(4, faults.whole))))
     pulling()
     assert holds(store, model)
 
@@ -322,10 +245,6 @@ def test_a_storage_host_that_breaks_off(store: ModelStore, settings: Settings) -
 
 
 # What does not pass: said, and nothing wrong is kept
-
-
-def first_of_blob(fault: faults.Fault) -> tuple[str, faults.Fault]:
-    return f"GET .*{BLOB.digest}", _authorized(fault)
 
 
 LASTING: dict[str, tuple[faults.Fault, type[RunnerError], str]] = {
@@ -421,214 +340,35 @@ def test_no_space_is_said_before_the_first_byte(
     assert pulling().id == model.id
 
 
-# What is taken up again
-
-
-class Waiting:
-    """Pulls in threads of their own, each of which can be cancelled."""
-
-    def __init__(self, reference: Reference, settings: Settings) -> None:
-        self._reference = reference
-        self._settings = settings
-        self.pool = ThreadPoolExecutor(4)
-
-    def pull(self, store: ModelStore, cancelled: threading.Event) -> Future[StoredModel]:
-        return self.pool.submit(
-            pull, store, self._reference, self._settings, lambda _: None, cancelled
-        )
-
-
-@pytest.fixture
-def waiting(reference: Reference, settings: Settings) -> Iterator[Waiting]:
-    waiting = Waiting(reference, settings)
-    with waiting.pool:
-        yield waiting
-
-
-def test_a_cancelled_pull_is_taken_up_where_it_was(
+@pytest.mark.parametrize("times", [1, 2, 3])
+def test_a_layer_that_others_remove_is_fetched_again(
     server: Registry,
     store: ModelStore,
     model: Remote,
-    waiting: Waiting,
     pulling: Callable[[], StoredModel],
-) -> None:
-    cancelled = threading.Event()
-    with faults.Stall(100) as stall:
-        server.lasting.append(first_of_blob(faults.on(7, stall)))
-        ended = waiting.pull(store, cancelled)
-        assert stall.reached.wait(PATIENCE)
-        cancelled.set()
-        stall.release()
-        with pytest.raises(ShuttingDown):
-            ended.result(PATIENCE)
-    assert store.list() == ()
-    before = server.served.total(BLOB.digest)
-    assert before > 2 * PART
-    pulling()
-    assert holds(store, model)
-    assert server.served.twice(BLOB.digest) <= WORKERS * PART
-    assert server.served.total(BLOB.digest) - before < BLOB.size
-
-
-def test_a_killed_pull_loses_at_most_one_part_per_worker(
-    server: Registry,
-    store: ModelStore,
-    settings: Settings,
-    reference: Reference,
     monkeypatch: pytest.MonkeyPatch,
+    times: int,
 ) -> None:
-    part = nurseries.PART_SIZE
-    monkeypatch.setattr(download, "PART_SIZE", part)
-    large = Generated(24 * part + 1, "large")
-    model = remote(large)
-    model.serve(server)
-    with nursery() as children:
-        order = Order(str(store.root), ("pull", reference.long), step="download", ordinal=25)
-        outcome = children.run(order)
-    assert outcome.killed, outcome
-    first = server.served.total(large.digest)
-    assert first > 4 * part
-    assert store.list() == ()
-    pull(store, reference, settings)
-    assert holds(store, model)
-    assert server.served.twice(large.digest) <= WORKERS * part
-    assert server.served.total(large.digest) - first < large.size - first + (WORKERS + 1) * part
+    """It belonged to a model of theirs too; after the third time they are told of."""
+    left = times
+    commit = ModelStore.commit
 
+    def losing(
+        self: ModelStore, manifest: bytes, config: bytes, reference: Reference | None = None
+    ) -> StoredModel:
+        nonlocal left
+        left -= 1
+        if left >= 0:
+            self.blobs.remove(OTHER.digest)
+        return commit(self, manifest, config, reference)
 
-def test_two_pulls_share_one_download(
-    server: Registry, store: ModelStore, model: Remote, waiting: Waiting
-) -> None:
-    """Whether they are of one store or, as two processes would, of two on the same folder."""
-    stores = (store, store, ModelStore(store.root))
-    with faults.Stall(100) as stall:
-        server.lasting.append(first_of_blob(faults.on(1, stall)))
-        pulls = [waiting.pull(one, threading.Event()) for one in stores]
-        assert stall.reached.wait(PATIENCE)
-        wait_for_manifests(server, len(stores))
-        stall.release()
-        assert {ended.result(PATIENCE).id for ended in pulls} == {model.id}
-    assert holds(store, model)
-    for digest in model.layers:
-        assert server.served.twice(digest) == 0
-
-
-def wait_for_manifests(server: Registry, count: int) -> None:
-    """Until so many pulls have read the manifest, and so are about to want the blobs."""
-    ticks = itertools.count()
-    while len({id(r) for r in server.seen("GET", "/manifests/") if r.authorization}) < count:
-        assert next(ticks) < PATIENCE / 0.01
-        threading.Event().wait(0.01)
-
-
-def test_two_processes_share_one_download(
-    server: Registry, store: ModelStore, model: Remote, reference: Reference
-) -> None:
-    order = Order(str(store.root), ("pull", reference.long))
-    with faults.Stall(100) as stall, nursery() as one, nursery() as two:
-        server.lasting.append(first_of_blob(faults.on(1, stall)))
-        with ThreadPoolExecutor(2) as pool:
-            pulls = [pool.submit(children.run, order) for children in (one, two)]
-            assert stall.reached.wait(PATIENCE)
-            wait_for_manifests(server, 2)
-            stall.release()
-            outcomes = [ended.result(PATIENCE) for ended in pulls]
-    assert [outcome.error for outcome in outcomes] == ["", ""]
-    assert holds(store, model)
-    for digest in model.layers:
-        assert server.served.twice(digest) == 0
-
-
-@pytest.mark.parametrize("leaver", [0, 1])
-def test_one_of_two_may_leave(
-    server: Registry, store: ModelStore, model: Remote, waiting: Waiting, leaver: int
-) -> None:
-    """Whoever it was that came first."""
-    cancelled = [threading.Event(), threading.Event()]
-    with faults.Stall(100) as stall:
-        server.lasting.append(first_of_blob(faults.on(2, stall)))
-        first = waiting.pull(store, cancelled[0])
-        assert stall.reached.wait(PATIENCE)
-        second = waiting.pull(store, cancelled[1])
-        wait_for_manifests(server, 2)
-        cancelled[leaver].set()
-        with pytest.raises(ShuttingDown):
-            (first, second)[leaver].result(PATIENCE)
-        stall.release()
-        assert (first, second)[1 - leaver].result(PATIENCE).id == model.id
-    assert holds(store, model)
-
-
-def broken_off(server: Registry, store: ModelStore, waiting: Waiting) -> Path:
-    """The partial file of a pull that was cancelled in the middle."""
-    cancelled = threading.Event()
-    with faults.Stall(100) as stall:
-        server.lasting.append(first_of_blob(faults.on(7, stall)))
-        ended = waiting.pull(store, cancelled)
-        assert stall.reached.wait(PATIENCE)
-        cancelled.set()
-        stall.release()
-        with pytest.raises(ShuttingDown):
-            ended.result(PATIENCE)
-    server.lasting.clear()
-    return store.root / "partial" / BLOB.digest.removeprefix("sha256:")
-
-
-def flip(path: Path) -> None:
-    with path.open("r+b") as file:
-        first = file.read(1)
-        file.seek(0)
-        file.write(bytes([first[0] ^ 1]))
-
-
-def claim_all(path: Path) -> None:
-    path.with_name(f"{path.name}.log").write_text(f"0 {BLOB.size}\n")
-
-
-def claim_too_much(path: Path) -> None:
-    path.with_name(f"{path.name}.log").write_text(f"0 {10 * BLOB.size}\n-1 5\nx y\n7 3\n")
-
-
-def cut(path: Path) -> None:
-    with path.open("r+b") as file:
-        file.truncate(100)
-
-
-def lose_journal(path: Path) -> None:
-    path.with_name(f"{path.name}.log").unlink()
-
-
-def garble_journal(path: Path) -> None:
-    path.with_name(f"{path.name}.log").write_bytes(bytes(range(256)) * 4)
-
-
-@pytest.mark.parametrize(
-    "damage", [flip, claim_all, claim_too_much, cut, lose_journal, garble_journal]
-)
-def test_a_damaged_partial_is_recovered_from(
-    server: Registry,
-    store: ModelStore,
-    model: Remote,
-    waiting: Waiting,
-    pulling: Callable[[], StoredModel],
-    damage: Callable[[Path], None],
-) -> None:
-    damage(broken_off(server, store, waiting))
-    assert pulling().id == model.id
-    assert holds(store, model)
-
-
-def test_progress_of_a_resumed_pull_starts_where_it_was(
-    server: Registry,
-    store: ModelStore,
-    model: Remote,
-    waiting: Waiting,
-    reference: Reference,
-    settings: Settings,
-) -> None:
-    broken_off(server, store, waiting)
-    events: list[ProgressEvent] = []
-    pull(store, reference, settings, events.append)
-    told = [event.current for event in events if event.layer == BLOB.digest]
-    assert told[0] > 0
-    assert told[-1] == BLOB.size
-    assert told == sorted(told)
+    monkeypatch.setattr(ModelStore, "commit", losing)
+    if times < ATTEMPTS:
+        assert pulling().id == model.id
+        assert holds(store, model)
+    else:
+        with pytest.raises(Conflict, match=OTHER.digest):
+            pulling()
+        assert store.list() == ()
+    assert server.served.twice(OTHER.digest) == min(times, ATTEMPTS - 1) * OTHER.size
+    assert server.served.twice(BLOB.digest) == 0

@@ -18,7 +18,6 @@ from runner.errors import RegistryError, RegistryUnauthorized, RunnerError, Shut
 from runner.models.package import package
 from runner.models.package_order import PackageOrder
 from runner.models.transfer import PUSHED_AT_ONCE, pull, push
-from runner.registry.http import Http
 from runner.registry.reference import Reference
 from runner.settings import Settings
 from runner.store.store import ModelStore
@@ -35,19 +34,7 @@ BLOB, OTHER = Generated(5 * PIECE + 17, "one"), Generated(2 * PIECE, "other")
 UPLOAD = "/blobs/uploads/"
 MOST_MEMORY = 150_000_000
 
-
-@pytest.fixture(autouse=True)
-def waits(monkeypatch: pytest.MonkeyPatch) -> list[float | None]:
-    """The pauses that were asked for, which take no time here."""
-    asked: list[float | None] = []
-
-    def pause(self: Http, attempt: int, delay: float | None = None) -> None:
-        asked.append(delay)
-        if self._cancelled.is_set():
-            raise ShuttingDown("the transfer was cancelled")
-
-    monkeypatch.setattr(Http, "pause", pause)
-    return asked
+pytestmark = pytest.mark.usefixtures("waits")
 
 
 @pytest.fixture

@@ -139,7 +139,7 @@ class Handler(Exchange):
             self.answer(401, b"{}")
             return
         with self.registry.lock:
-            token = f"{len(self.registry.tokens)}|{' '.join(form.get('scope', []))}"
+            token = f"{len(self.registry.requests)}|{' '.join(form.get('scope', []))}"
             self.registry.tokens.add(token)
         self.answer(200, json.dumps({"token": token}).encode())
 

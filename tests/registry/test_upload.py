@@ -17,6 +17,7 @@ from runner.settings import Settings
 from tests.registry import faults
 from tests.registry.distribution import distribution
 from tests.registry.exchange import BrokenOff, Exchange
+from tests.registry.reading import whole
 from tests.registry.server import Handler, Registry, digest_of, running
 
 MIB = 1024 * 1024
@@ -487,10 +488,6 @@ def real_client(real: str, settings: Settings, docker_config: Path) -> Iterator[
         yield client
 
 
-def blob(client: RegistryClient, repository: str, digest: str) -> bytes:
-    return b"".join(client.blob(repository, digest))
-
-
 def test_distribution_takes_a_whole_blob_and_mounts_it(
     real_client: RegistryClient, file: Path
 ) -> None:
@@ -499,7 +496,7 @@ def test_distribution_takes_a_whole_blob_and_mounts_it(
     file.unlink()
     file.touch()
     assert real_client.upload_blob("whole/b", file, DIGEST, ignore, ["none/here", "whole/a"])
-    assert blob(real_client, "whole/b", DIGEST) == CONTENT
+    assert whole(real_client, "whole/b", DIGEST) == CONTENT
     assert set(real_client.catalog()) >= {"whole/a", "whole/b"}
 
 
@@ -515,7 +512,7 @@ def test_distribution_takes_chunks(
 
     monkeypatch.setattr(upload.Upload, "_begin", begin_in_chunks)
     assert real_client.upload_blob("chunks/a", file, DIGEST, ignore)
-    assert blob(real_client, "chunks/a", DIGEST) == CONTENT
+    assert whole(real_client, "chunks/a", DIGEST) == CONTENT
 
 
 def test_distribution_forgets_what_breaks_and_is_given_it_anew(
@@ -530,7 +527,7 @@ def test_distribution_forgets_what_breaks_and_is_given_it_anew(
 
     assert real_client.upload_blob("broken/a", file, DIGEST, cut_once)
     assert broken
-    assert blob(real_client, "broken/a", DIGEST) == CONTENT
+    assert whole(real_client, "broken/a", DIGEST) == CONTENT
 
 
 def test_distribution_refuses_other_bytes(real_client: RegistryClient, file: Path) -> None:

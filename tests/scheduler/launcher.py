@@ -68,7 +68,8 @@ class FakeEngine:
 class ThreadLauncher:
     """`happened` tells what was done to which instance, in order.
 
-    `start` sets `starting`, then waits for `may_start`; `failure` is what it raises.
+    `start` sets `starting`, then waits for `may_start`; `failure` is what it raises, of those
+    engines alone that `failing` names, if it names any.
     """
 
     folder: Path
@@ -77,6 +78,7 @@ class ThreadLauncher:
     status: int = 200
     lines: Sequence[str] = ()
     failure: Exception | None = None
+    failing: frozenset[str] = frozenset()
     found: list[Running] = field(default_factory=list)
     happened: list[tuple[str, str]] = field(default_factory=list)
     engines: dict[str, FakeEngine] = field(default_factory=dict)
@@ -100,18 +102,23 @@ class ThreadLauncher:
         folders = Folders(self.folder, self.folder, self.folder)
         self.found.append(Running(identity, engine.endpoint, folders))
 
-    def view(self, folders: Folders) -> View:
-        return View(str(folders.model), str(folders.cache), UnixEndpoint("/unused.sock"))
+    def view(self, folders: Folders, *, tcp: bool = False) -> View:
+        """Engines of threads see what the tests see."""
+        others = tuple(str(other) for other in folders.others)
+        return View(str(folders.model), str(folders.cache), UnixEndpoint("/unused.sock"), others)
 
     def start(self, spec: InstanceSpec) -> Endpoint:
         name = spec.identity.instance
         self.starting.set()
         assert self.may_start.wait(DEADLINE_S)
-        if self.failure is not None:
+        if self.failure is not None and (not self.failing or spec.identity.engine in self.failing):
             raise self.failure
         engine = self._engine(name)
         self.happened.append(("started", name))
         return engine.endpoint
+
+    def shown(self, spec: InstanceSpec) -> Sequence[str]:
+        return (*spec.program, *spec.command.arguments)
 
     def wait(self, instance: str) -> Exit:
         engine = self.engines[instance]

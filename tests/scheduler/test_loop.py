@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import gc
 import shutil
 import tempfile
 import threading
@@ -13,26 +14,43 @@ from pathlib import Path
 
 import pytest
 
-from runner.demo import gguf_path
 from runner.engines.base import Mode
-from runner.errors import EngineFailed, EngineStartTimeout, NotFound, RunnerError, ShuttingDown
-from runner.hardware.host import HostFacts
-from runner.home import Home
+from runner.errors import (
+    BadInput,
+    Conflict,
+    DockerUnavailable,
+    EngineFailed,
+    EngineNotFound,
+    EngineStartTimeout,
+    NotFound,
+    RunnerError,
+    ShuttingDown,
+    Unavailable,
+    Unsupported,
+)
 from runner.launch.base import Exit, Identity, LauncherKind
-from runner.registry.reference import parse
 from runner.scheduler.core import Phase
 from runner.scheduler.lease import Lease
-from runner.scheduler.loop import InstanceLoop
-from runner.scheduler.planning import Planner
-from runner.settings import BackendSettings, Settings
-from runner.state import Install, State
-from runner.store.store import ModelStore
-from tests.models.packaging import package_gguf
+from runner.scheduler.loop import PLANS, InstanceLoop
+from runner.scheduler.misfortunes import TIMES
+from runner.scheduler.order import Order
+from runner.state import ChoiceKind
+from tests.engines.stage import MLX
+from tests.scheduler.house import (
+    FOLDER,
+    MODEL,
+    SHIPPED,
+    backend,
+    configure,
+    install,
+    order,
+    package_demo,
+    package_folder,
+    planner,
+)
 from tests.scheduler.launcher import DEADLINE_S, ThreadLauncher
 
-MODEL = "localhost:5000/demo:1"
 TURNS = 20
-CPU = Install("llama.cpp", "cpu", "b1", "sha256:image", "", "sha256:" + "a" * 64, (), "built", 1, 1)
 
 Scenario = Callable[["Stage"], Coroutine[object, object, None]]
 
@@ -41,17 +59,9 @@ class Stage:
     """A planner with one model, and a loop with one launcher of each kind."""
 
     def __init__(self, root: Path) -> None:
-        self.root = root
-        home = Home(root / "home")
-        home.prepare()
-        self.planner = Planner(
-            home=home,
-            settings=Settings(backends={"llama.cpp": BackendSettings(binary=Path(__file__))}),
-            store=ModelStore(home.store),
-            state=State(home.state_file),
-            host=HostFacts("Linux", 1024**4),
-        )
-        package_gguf(self.planner.store, gguf_path(), parse(MODEL))
+        made = planner(root / "home", [*SHIPPED, MLX])
+        self.planner = backend(made, "llama.cpp", binary=Path(__file__))
+        package_demo(self.planner)
         self.process = ThreadLauncher(root)
         self.docker = ThreadLauncher(root, LauncherKind.DOCKER, survives_daemon=True)
         self.loop = self.loop_with(DEADLINE_S)
@@ -60,15 +70,21 @@ class Stage:
         launchers = {LauncherKind.PROCESS: self.process, LauncherKind.DOCKER: self.docker}
         return InstanceLoop(self.planner, launchers, load_timeout=load_timeout)
 
-    async def acquire(self) -> Lease:
-        return await self.loop.acquire(None, MODEL, Mode.COMPLETION)
+    async def acquire(self, model: str = MODEL, engine: str | None = None) -> Lease:
+        return await self.loop.acquire(engine, model, Mode.COMPLETION)
 
-    def ready(self) -> Lease | None:
-        return self.loop.ready(None, MODEL, Mode.COMPLETION)
+    def ready(self, model: str = MODEL, engine: str | None = None) -> Lease | None:
+        return self.loop.ready(engine, model, Mode.COMPLETION)
 
     def identity(self, instance: str) -> Identity:
-        order = self.planner.order(None, MODEL, Mode.COMPLETION)
-        return self.planner.identity(order, instance)
+        return self.planner.identity(order(self.planner), instance)
+
+    def with_fallback(self) -> None:
+        """A model that vLLM serves in a container, and MLX LM should that fail."""
+        package_folder(self.planner)
+        install(self.planner, "vllm/cpu")
+        install(self.planner, "mlx-lm/cpu", image="/opt/python")
+        self.planner.state.choose(ChoiceKind.FALLBACK, "safetensors", "mlx-lm")
 
     @property
     def phases(self) -> list[Phase]:
@@ -129,6 +145,16 @@ async def test_a_ready_instance_is_handed_out_at_once(stage: Stage) -> None:
     first.release()
     first.release()
     assert [status.users for status in stage.loop.statuses()] == [1]
+
+
+@scenario
+async def test_unknown_engines_are_refused_with_the_nearest(stage: Stage) -> None:
+    for known in ("vllm", "llama.cpp:cuda12", "any:rocm", "vllm:nothing"):
+        stage.loop.refuse_unknown(known)
+    for unknown in ("vlm", "vlm:cuda"):
+        with pytest.raises(EngineNotFound) as caught:
+            stage.loop.refuse_unknown(unknown)
+        assert caught.value.hint == "did you mean vllm?"
 
 
 @scenario
@@ -284,7 +310,9 @@ async def test_an_adopted_engine_that_ends_is_noticed(stage: Stage) -> None:
     await stage.loop.adopt()
     lease = await stage.acquire()
     stage.process.engines["found"].end(Exit(1))
-    assert "ended with status 1" in (await lease.failure()).message
+    error = await lease.failure()
+    assert "ended with status 1" in error.message
+    assert "runner logs" in error.hint, "it left no last words"
     assert stage.phases == []
 
 
@@ -308,6 +336,21 @@ async def test_an_engine_of_an_earlier_daemon_of_an_unknown_kind_is_stopped(stag
 
 
 @scenario
+async def test_what_can_not_be_stopped_does_not_keep_the_others_from_being_adopted(
+    stage: Stage,
+) -> None:
+    def fails(instance: str, *, grace_s: float) -> None:
+        raise EngineFailed("Docker does not answer")
+
+    stage.process.left_running(replace(stage.identity("stray"), engine="another"))
+    stage.process.left_running(stage.identity("found"))
+    stop, stage.process.stop = stage.process.stop, fails  # type: ignore[method-assign]
+    assert await stage.loop.adopt() == 1
+    stage.process.stop = stop  # type: ignore[method-assign]
+    assert stage.name == "found"
+
+
+@scenario
 async def test_a_death_is_told_with_the_last_words_and_the_next_request_loads_anew(
     stage: Stage,
 ) -> None:
@@ -318,7 +361,7 @@ async def test_a_death_is_told_with_the_last_words_and_the_next_request_loads_an
     assert isinstance(error, EngineFailed)
     assert "ended with status -6" in error.message
     assert error.log == ("first words", "last words")
-    assert "runner logs" in error.hint
+    assert error.hint == "its last lines say why", "the last words say more"
     lease.release()
     assert stage.phases == []
     assert stage.ready() is None
@@ -349,7 +392,7 @@ def test_a_death_by_lack_of_memory_says_what_to_set(stage: Stage, how: Exit, tol
 @scenario
 async def test_a_death_while_loading_is_told_at_once(stage: Stage) -> None:
     stage.process.status = 503
-    stage.process.lines = ("error: unknown argument",)
+    stage.process.lines = ("error: unknown argument: --odd",)
     stage.process.may_start.clear()
     asking = asyncio.create_task(stage.acquire())
     await _set(stage.process.starting)
@@ -360,8 +403,8 @@ async def test_a_death_while_loading_is_told_at_once(stage: Stage) -> None:
     stage.process.engines[name].end(Exit(1))
     with pytest.raises(EngineFailed, match="ended with status 1") as caught:
         await asking
-    assert caught.value.log == ("error: unknown argument",)
-    assert "flags" in caught.value.hint
+    assert caught.value.log == ("error: unknown argument: --odd",)
+    assert "does not know the flag --odd" in caught.value.hint
     assert stage.phases == []
 
 
@@ -370,7 +413,7 @@ def test_only_what_outlives_the_daemon_is_left_running(stage: Stage, leave_runni
     @scenario
     async def play(stage: Stage) -> None:
         (await stage.acquire()).release()
-        stage.planner.state.record(CPU)
+        install(stage.planner, "llama.cpp/cpu")
         (await stage.acquire()).release()
         assert len(stage.process.running) == len(stage.docker.running) == 1
         await stage.loop.close(leave_running=leave_running, drain_timeout=DEADLINE_S)
@@ -384,7 +427,7 @@ def test_only_what_outlives_the_daemon_is_left_running(stage: Stage, leave_runni
 
 @scenario
 async def test_a_load_under_way_is_not_left_running(stage: Stage) -> None:
-    stage.planner.state.record(CPU)
+    install(stage.planner, "llama.cpp/cpu")
     stage.docker.status = 503
     asking = asyncio.create_task(stage.acquire())
     while not stage.docker.running:
@@ -394,3 +437,274 @@ async def test_a_load_under_way_is_not_left_running(stage: Stage) -> None:
         await asking
     await closing
     assert stage.docker.running == []
+
+
+# A change of what was configured
+
+
+@scenario
+async def test_what_is_configured_anew_is_started_anew(stage: Stage) -> None:
+    """The old instance goes once its users are done; a request never waits for that."""
+    lease, old = await stage.acquire(), stage.name
+    configure(stage.planner, MODEL, options={"threads": 1})
+    assert stage.ready() is None
+    other = await stage.acquire()
+    assert other.endpoint != lease.endpoint
+    assert sorted(stage.phases) == [Phase.READY, Phase.STOPPING]
+    assert stage.process.what_happened_to(old) == ["started"]
+    lease.release()
+    while len(stage.phases) > 1:
+        await _turns()
+    assert stage.process.what_happened_to(old) == ["started", "stopped"]
+    again = stage.ready()
+    assert again is not None
+    assert again.endpoint == other.endpoint
+
+
+async def _start_with(stage: Stage, threads: int) -> asyncio.Task[Lease]:
+    """A request under a new configuration, whose instance has begun to start."""
+    configure(stage.planner, MODEL, options={"threads": threads})
+    stage.process.starting.clear()
+    asking = asyncio.create_task(stage.acquire())
+    await _set(stage.process.starting)
+    await _turns()
+    return asking
+
+
+@scenario
+async def test_who_waits_for_what_is_configured_anew_gets_the_new_one(stage: Stage) -> None:
+    stage.process.may_start.clear()
+    first = await _start_with(stage, 1)
+    old = stage.name
+    second = await _start_with(stage, 2)
+    stage.process.may_start.set()
+    leases = await asyncio.gather(first, second)
+    while len(stage.phases) > 1:
+        await _turns()
+    assert {lease.endpoint for lease in leases} == {stage.process.engines[stage.name].endpoint}
+    assert [status.users for status in stage.loop.statuses()] == [2]
+    assert stage.process.running == [stage.name] != [old]
+
+
+@scenario
+async def test_who_is_planned_anew_again_and_again_is_told_so_in_the_end(stage: Stage) -> None:
+    stage.process.may_start.clear()
+    asking = [await _start_with(stage, threads) for threads in range(1, PLANS + 2)]
+    with pytest.raises(Unavailable, match="configured anew again and again") as caught:
+        await asking[0]
+    assert not isinstance(caught.value, ShuttingDown)
+    assert not any(other.done() for other in asking[1:])
+    stage.process.may_start.set()
+    assert len({lease.endpoint for lease in await asyncio.gather(*asking[1:])}) == 1
+
+
+@scenario
+async def test_nothing_is_kept_of_what_has_ended(stage: Stage) -> None:
+    def orders() -> int:
+        gc.collect()
+        return sum(isinstance(one, Order) for one in gc.get_objects())
+
+    before = orders()
+    for threads in range(1, 4):
+        configure(stage.planner, MODEL, options={"threads": threads})
+        (await stage.acquire()).release()
+    while len(stage.phases) > 1:
+        await _turns()
+    assert orders() == before + 1
+    await stage.loop.unload([stage.name], drain_timeout=DEADLINE_S)
+    await _turns()
+    assert orders() == before
+
+
+@scenario
+async def test_a_configuration_that_can_not_be_is_told_and_keeps_the_old_one_running(
+    stage: Stage,
+) -> None:
+    (await stage.acquire()).release()
+    configure(stage.planner, MODEL, flags=["--host", "0.0.0.0"])
+    with pytest.raises(BadInput, match="--host is set by the runner itself"):
+        await stage.acquire()
+    assert stage.phases == [Phase.READY]
+    configure(stage.planner, MODEL, flags=[])
+    await stage.acquire()
+    assert stage.process.happened == [("started", stage.name)]
+
+
+# Fallbacks
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        EngineFailed("no such program"),
+        Unsupported("no such device"),
+        DockerUnavailable("Docker does not answer"),
+        Conflict("the name is taken"),
+    ],
+)
+def test_a_start_that_fails_goes_on_with_the_fallback(stage: Stage, failure: RunnerError) -> None:
+    @scenario
+    async def play(stage: Stage) -> None:
+        stage.with_fallback()
+        stage.docker.failure = failure
+        lease = await stage.acquire(FOLDER)
+        assert lease.engine == "mlx-lm"
+        assert [status.identity.engine for status in stage.loop.statuses()] == ["mlx-lm"]
+        again = stage.ready(FOLDER)
+        assert again is not None, "the route stays with what serves"
+        assert again.endpoint == lease.endpoint
+
+    play(stage)
+
+
+@scenario
+async def test_an_engine_that_never_gets_healthy_hands_over_too(stage: Stage) -> None:
+    stage.with_fallback()
+    stage.docker.status = 503
+    stage.loop = stage.loop_with(0.5)
+    assert (await stage.acquire(FOLDER)).engine == "mlx-lm"
+    assert stage.docker.running == []
+
+
+async def _is_tried(stage: Stage) -> bool:
+    """Whether a request starts the first choice; it is served by the fallback all the same."""
+    stage.docker.starting.clear()
+    lease = await stage.acquire(FOLDER)
+    assert lease.engine == "mlx-lm"
+    lease.release()
+    return stage.docker.starting.is_set()
+
+
+@scenario
+async def test_what_fails_to_start_again_and_again_is_not_waited_for(stage: Stage) -> None:
+    stage.with_fallback()
+    stage.docker.failure = DockerUnavailable("Docker does not answer")
+    assert [await _is_tried(stage) for _ in range(TIMES + 1)] == [True] * TIMES + [False]
+    await stage.loop.unload([stage.name], drain_timeout=DEADLINE_S)
+    assert await _is_tried(stage)
+
+
+@scenario
+async def test_a_start_that_times_out_is_waited_for_once(stage: Stage) -> None:
+    stage.with_fallback()
+    stage.docker.status = 503
+    stage.loop = stage.loop_with(0.5)
+    assert await _is_tried(stage)
+    assert not await _is_tried(stage)
+
+
+@scenario
+async def test_a_death_while_loading_counts_once(stage: Stage) -> None:
+    stage.with_fallback()
+    stage.docker.status = 503
+    for _ in range(TIMES):
+        asking = asyncio.create_task(stage.acquire(FOLDER))
+        while not stage.docker.running:
+            await _turns()
+        stage.docker.engines[stage.docker.running[0]].end(Exit(1))
+        assert (await asking).engine == "mlx-lm"
+    assert not await _is_tried(stage)
+
+
+@scenario
+async def test_a_mistake_of_the_user_at_a_start_is_told_each_time(stage: Stage) -> None:
+    stage.with_fallback()
+    stage.docker.failure = BadInput("no such file")
+    for _ in range(TIMES + 1):
+        with pytest.raises(BadInput):
+            await stage.acquire(FOLDER)
+    assert stage.process.happened == []
+
+
+@scenario
+async def test_where_all_fail_the_last_one_is_told(stage: Stage) -> None:
+    stage.with_fallback()
+    stage.docker.failure = EngineFailed("no such image")
+    stage.process.failure = EngineFailed("no such program")
+    with pytest.raises(EngineFailed, match="no such program"):
+        await stage.acquire(FOLDER)
+    assert stage.phases == []
+
+
+@pytest.mark.parametrize("engine", ["vllm", "vllm:cpu"])
+def test_an_explicit_engine_never_falls_back(stage: Stage, engine: str) -> None:
+    @scenario
+    async def play(stage: Stage) -> None:
+        stage.with_fallback()
+        stage.docker.failure = EngineFailed("no such image")
+        with pytest.raises(EngineFailed, match="no such image"):
+            await stage.acquire(FOLDER, engine)
+        assert stage.process.happened == []
+
+    play(stage)
+
+
+@scenario
+async def test_a_fallback_serves_while_the_first_choice_is_used_by_name(stage: Stage) -> None:
+    """Each path has a route of its own."""
+    stage.with_fallback()
+    named = await stage.acquire(FOLDER, "mlx-lm")
+    first = await stage.acquire(FOLDER)
+    assert (named.engine, first.engine) == ("mlx-lm", "vllm")
+    ready = [stage.ready(FOLDER), stage.ready(FOLDER, "mlx-lm")]
+    assert [lease.engine for lease in ready if lease] == ["vllm", "mlx-lm"]
+
+
+@scenario
+async def test_a_mistake_of_the_user_is_told_and_not_worked_around(stage: Stage) -> None:
+    stage.with_fallback()
+    configure(stage.planner, FOLDER, "vllm", flags=["--no-such-flag"])
+    with pytest.raises(BadInput, match="--no-such-flag"):
+        await stage.acquire(FOLDER)
+
+
+async def _die(stage: Stage, launcher: ThreadLauncher, model: str) -> None:
+    lease = await stage.acquire(model)
+    (name,) = launcher.running
+    launcher.engines[name].end(Exit(1))
+    await lease.failure()
+    lease.release()
+
+
+@scenario
+async def test_an_engine_that_keeps_dying_is_passed_over_until_an_unload(stage: Stage) -> None:
+    stage.with_fallback()
+    for _ in range(TIMES):
+        await _die(stage, stage.docker, FOLDER)
+    assert len(stage.docker.engines) == TIMES
+    lease = await stage.acquire(FOLDER)
+    assert lease.engine == "mlx-lm"
+    assert (await stage.acquire(FOLDER)).engine == "mlx-lm"
+    assert len(stage.docker.engines) == TIMES
+    assert (await stage.acquire(FOLDER, "vllm")).engine == "vllm", "a path is honoured"
+    names = [status.identity.instance for status in stage.loop.statuses()]
+    await stage.loop.unload(names, drain_timeout=0)
+    assert (await stage.acquire(FOLDER)).engine == "vllm"
+
+
+@scenario
+async def test_an_unload_of_what_took_over_gives_the_first_another_chance(stage: Stage) -> None:
+    stage.with_fallback()
+    for _ in range(TIMES):
+        await _die(stage, stage.docker, FOLDER)
+    (await stage.acquire(FOLDER)).release()
+    assert await stage.loop.unload([stage.name], drain_timeout=DEADLINE_S) == 1
+    assert (await stage.acquire(FOLDER)).engine == "vllm"
+
+
+@scenario
+async def test_another_configuration_has_had_no_misfortune(stage: Stage) -> None:
+    stage.with_fallback()
+    for _ in range(TIMES):
+        await _die(stage, stage.docker, FOLDER)
+    configure(stage.planner, FOLDER, "vllm", environment={"MINE": "1"})
+    assert (await stage.acquire(FOLDER)).engine == "vllm"
+
+
+@scenario
+async def test_an_engine_without_a_fallback_is_tried_again_however_often_it_died(
+    stage: Stage,
+) -> None:
+    for _ in range(TIMES + 1):
+        await _die(stage, stage.process, MODEL)
+    assert (await stage.acquire()).engine == "llama.cpp"

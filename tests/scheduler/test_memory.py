@@ -7,8 +7,14 @@ import pytest
 from runner.scheduler.memory import DEFAULT_CONTEXT, GIB, context_size, memory_limit
 
 
-def test_the_limit_is_weights_and_a_fifth_and_a_gib_and_the_cache() -> None:
+def test_the_limit_is_weights_and_a_fifth_and_the_engine_and_the_cache() -> None:
     assert memory_limit(10 * GIB, 3 * GIB) == 12 * GIB + GIB + 3 * GIB
+    assert memory_limit(10 * GIB, 3 * GIB, 4 * GIB) == 12 * GIB + 4 * GIB + 3 * GIB
+
+
+@pytest.mark.parametrize(("weights", "cache"), [(10 * GIB, 10 * GIB), (1000, GIB)])
+def test_a_cache_of_unknown_size_is_never_taken_for_none(weights: int, cache: int) -> None:
+    assert memory_limit(weights, None) == weights * 12 // 10 + GIB + cache
 
 
 @pytest.mark.parametrize(

@@ -189,6 +189,23 @@ def test_what_is_in_the_store_is_not_fetched(downloads: Downloads) -> None:
     assert again.opened == []
 
 
+def test_the_store_is_looked_at_once_before_the_first_byte(
+    downloads: Downloads, blobs: Blobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sources = [Source(blob(10, seed)) for seed in range(5)]
+    fetch(downloads, *sources)
+    looked: list[str] = []
+    size = Blobs.size
+
+    def look(self: Blobs, digest: str) -> int | None:
+        looked.append(digest)
+        return size(self, digest)
+
+    monkeypatch.setattr(Blobs, "size", look)
+    fetch(downloads, *sources)
+    assert looked == [source.wanted.digest for source in sources]
+
+
 class Gate:
     """Holds a source's readers at a position until it is opened."""
 

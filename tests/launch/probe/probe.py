@@ -121,6 +121,31 @@ def interfaces(_: str) -> None:
         raise OSError("loopback alone")
 
 
+def variable(target: str) -> None:
+    """NAME=VALUE of the environment."""
+    name, _, value = target.partition("=")
+    if os.environ.get(name) != value:
+        raise OSError(f"{name} is {os.environ.get(name)}")
+
+
+def group(number: str) -> None:
+    if int(number) not in os.getgroups():
+        raise PermissionError(f"in the groups {os.getgroups()}")
+
+
+def read(path: str) -> None:
+    with Path(path).open("rb") as file:
+        file.read(1)
+
+
+def room(target: str) -> None:
+    """FOLDER:BYTES, the size of the file system that the folder is."""
+    folder, _, size = target.rpartition(":")
+    found = os.statvfs(folder)
+    if found.f_blocks * found.f_frsize != int(size):
+        raise OSError(f"{found.f_blocks * found.f_frsize} bytes")
+
+
 def status(field: str) -> str:
     for line in Path("/proc/self/status").read_text().splitlines():
         name, _, value = line.partition(":")
@@ -145,6 +170,10 @@ PROBES: dict[str, Callable[[str], None]] = {
     "allocate": allocate,
     "threads": threads,
     "interfaces": interfaces,
+    "variable": variable,
+    "group": group,
+    "read": read,
+    "room": room,
 }
 
 
