@@ -29,7 +29,7 @@ from runner.api.services import Services
 from runner.configuration import Configuration
 from runner.daemonlock import become_only_daemon
 from runner.dockerhost import DockerHost
-from runner.engines.registered import Engines, engines
+from runner.engines.registered import Engines, check_settings, engines
 from runner.errors import AlreadyRunning, Unavailable
 from runner.gateway.protocol import protocol_class
 from runner.hardware.watch import HostWatch
@@ -195,6 +195,7 @@ def _planner(configuration: Configuration, docker: DockerHost) -> Planner:
     found = engines(home.custom_engines)
     for problem in found.problems:
         log.warning("an engine is left out: %s", problem.message)
+    check_settings(found, configuration.settings)
     return Planner(
         home=home,
         settings=configuration.settings,

@@ -9,7 +9,9 @@ from runner.engines.base import Engine
 from runner.engines.catalog import descriptions
 from runner.engines.description import EngineDescription
 from runner.engines.selection import no_engine
-from runner.errors import RunnerError
+from runner.errors import BadSettings, RunnerError
+from runner.names import near_hint
+from runner.settings import Settings
 
 
 class Engines(Mapping[str, Engine]):
@@ -38,6 +40,21 @@ class Engines(Mapping[str, Engine]):
         if engine is None:
             raise no_engine(name, list(self._engines))
         return engine
+
+
+def check_settings(engines: Engines, settings: Settings) -> None:
+    """Raises BadSettings for the name of an engine that there is not. Where one could not be read
+    nobody knows which name it would have: nothing is said then."""
+    if engines.problems:
+        return
+    named = {"preference": settings.preference, "backends": tuple(settings.backends)}
+    for setting, names in named.items():
+        for name in names:
+            if name not in engines:
+                raise BadSettings(
+                    f"{setting}: {name!r} is not an engine",
+                    hint=near_hint(name, list(engines), "engines"),
+                )
 
 
 def engines(own: Path | None = None) -> Engines:

@@ -119,12 +119,20 @@ class Installer:
         return leaving
 
     def uninstall(self, install: Install) -> None:
-        """Forgets it, and takes its image or environment away unless others use that."""
-        if install.kind is InstallKind.ENVIRONMENT:
-            self._environments.remove(Path(install.image))
-        else:
-            self._remove(install)
+        """Forgets it, and takes its image or environment away unless others use that.
+
+        Forgotten first: requests that come meanwhile shall choose another engine. What can't be
+        taken away is known again.
+        """
         self._state.forget(install)
+        try:
+            if install.kind is InstallKind.ENVIRONMENT:
+                self._environments.remove(Path(install.image))
+            else:
+                self._remove(install)
+        except RunnerError:
+            self._state.record(install)
+            raise
 
     def missing(self, install: Install) -> bool:
         """Whether what was recorded has been taken away behind our back."""
