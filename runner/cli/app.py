@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TextIO
 
 import typer
 from typer.core import TyperCommand
+from typer.main import get_group
 
 from runner.cli import (
     check,
@@ -143,13 +145,26 @@ def run() -> None:
 def _run_and_flush() -> None:
     """What a reader or a disk refuses shows here, not when the interpreter ends."""
     try:
-        app()
+        get_group(narrowed(sys.argv[1:]))()
     except SystemExit as ended:
         # Typer has an exit status of its own for a closed pipe.
         if isinstance(ended.__context__, BrokenPipeError):
             raise ended.__context__ from None
         sys.stdout.flush()
         raise
+
+
+def narrowed(arguments: Sequence[str]) -> typer.Typer:
+    """The app with the one command that these arguments name, else with all of them: Typer reads
+    the signatures of all that it has before it runs one, which takes longer than `ps` itself."""
+    first = arguments[0] if arguments else ""
+    commands = [c for c in app.registered_commands if (c.name or "").partition(" ")[0] == first]
+    groups = [group for group in app.registered_groups if group.name == first]
+    if not commands and not groups:
+        return app
+    one = copy.copy(app)
+    one.registered_commands, one.registered_groups = commands, groups
+    return one
 
 
 def _drop(stream: TextIO | None) -> None:

@@ -14,11 +14,11 @@ from runner.store.partial import Partial
 from runner.store.ranges import parts
 
 PART_SIZE = 64 * 1024 * 1024
-BLOCK = 256 * 1024
+BLOCK = 1024 * 1024
 SMALLEST_BLOCK = 4 * 1024
 QUICK, SLOW = 0.05, 1.0
-NOTED_EVERY = 32 * BLOCK
-READ_BACK = 256 * BLOCK
+NOTED_EVERY = 8 * BLOCK
+READ_BACK = 64 * BLOCK
 MAX_STALLS = 6
 LEAVER_POLL = 0.02
 _NEVER = threading.Event()

@@ -2,8 +2,9 @@
 
 Every blob that is wanted is in the pool once, however many pulls wait for it. Workers spread over
 the blobs first and help with each other's later, so that most bytes arrive in order and are hashed
-as they pass; the few that do not are read back from the page cache. What is in when a download
-ends early stays for the next one.
+as they pass; the few that do not are read back from the page cache. What is begun is brought to
+its end before more is begun: the disk then takes one blob while the next is on its way. What is in
+when a download ends early stays for the next one.
 """
 
 from __future__ import annotations
@@ -243,13 +244,14 @@ class Downloads:
             self._end(worker.download)
 
     def _take(self) -> tuple[Worker, int, int] | None:
-        """The next part, of the blob that has the fewest workers; None: nothing is left."""
+        """The next part, of the blob that has the fewest workers and then the fewest parts left;
+        None: nothing is left."""
         with self._changed:
             waiting = [d for d in self._active.values() if d.queue and not d.over]
             if not waiting:
                 self._threads -= 1
                 return None
-            download = min(waiting, key=lambda d: d.running)
+            download = min(waiting, key=lambda d: (d.running, len(d.queue)))
             download.running += 1
             worker = self._worker(download)
             self._working.add(worker)

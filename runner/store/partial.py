@@ -17,6 +17,7 @@ from typing import BinaryIO
 
 from runner.registry.digest import digest_from, hex_of
 from runner.store.blobs import Blobs
+from runner.store.files import start_writeback
 from runner.store.ranges import Ranges
 
 BLOCK = 1024 * 1024
@@ -48,9 +49,11 @@ class Partial:
             view, offset = view[written:], offset + written
 
     def wrote(self, start: int, end: int) -> None:
-        """Enters bytes that are written into the journal."""
+        """Enters bytes that are written into the journal, and has the disk take them now: else it
+        would begin when the last has come, and the download would wait for all of it."""
         if start == end:
             return
+        start_writeback(self._data.fileno(), start, end)
         with self._lock:
             os.write(self._log, _LINE.format(start, end).encode())
             self.ranges.add(start, end)

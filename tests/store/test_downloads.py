@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import random
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -24,13 +25,14 @@ from runner.errors import (
 )
 from runner.registry.digest import digest_of, hex_of
 from runner.registry.source import Interrupted
-from runner.store import download
+from runner.store import download, files
 from runner.store import downloads as module
 from runner.store.blobs import Blobs
 from runner.store.download import Download
 from runner.store.downloads import Downloads, Wanted
 from runner.store.lock import StoreLock
 from runner.store.partial import Partials
+from runner.store.ranges import Ranges
 
 PART = 64 * 1024
 PATIENCE = 20.0
@@ -166,6 +168,38 @@ def test_several_blobs_share_the_workers(downloads: Downloads, blobs: Blobs) -> 
         source.before_read = meet
     fetch(downloads, *sources)
     assert all(kept(blobs, source) for source in sources)
+
+
+def test_what_is_begun_is_ended_before_more_is_begun(
+    downloads: Downloads, blobs: Blobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "WORKERS", 1)
+    order: list[int] = []
+    sources = [Source(blob(3 * PART, seed)) for seed in range(4)]
+    for number, source in enumerate(sources):
+        source.before_read = lambda *_, number=number: order.append(number)
+    fetch(downloads, *sources)
+    assert order == sorted(order)
+    assert all(kept(blobs, source) for source in sources)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="sync_file_range is Linux's")
+def test_the_disk_takes_what_has_come_at_once(
+    downloads: Downloads, blobs: Blobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, handed = Source(blob(5 * PART + 3)), Ranges()
+    real = files._sync_file_range()
+    assert real
+
+    def sync_range(handle: int, start: int, length: int, flags: int) -> int:
+        handed.add(start, start + length)
+        assert real(handle, start, length, flags) == 0
+        return -1  # a refusal costs speed alone
+
+    monkeypatch.setattr(files, "_sync_file_range", lambda: sync_range)
+    fetch(downloads, source)
+    assert list(handed.gaps(len(source.content))) == []
+    assert kept(blobs, source)
 
 
 def test_workers_help_with_a_blob_that_is_alone(downloads: Downloads, blobs: Blobs) -> None:

@@ -1,0 +1,42 @@
+"""Which commands are made for which arguments."""
+
+from __future__ import annotations
+
+import pytest
+from typer.core import TyperGroup
+from typer.main import get_group
+
+from runner.cli.app import ALIASES, COMMANDS, app, narrowed
+from tests.support.program import runner
+
+NAMES = [name for commands in COMMANDS.values() for name in commands]
+
+
+@pytest.mark.parametrize("name", [*NAMES, *ALIASES])
+def test_a_command_is_the_same_alone_as_among_all(name: str) -> None:
+    alone = get_group(narrowed(name.split())).commands
+    among = get_group(app).commands
+    assert {found.partition(" ")[0] for found in alone} == {name.partition(" ")[0]}
+    assert [p.name for p in alone[name].params] == [p.name for p in among[name].params]
+
+
+@pytest.mark.parametrize("name", [group.name for group in app.registered_groups])
+def test_a_group_brings_its_commands(name: str) -> None:
+    alone, among = get_group(narrowed([name])).commands, get_group(app).commands
+    assert list(alone) == [name]
+    one, same = alone[name], among[name]
+    assert isinstance(one, TyperGroup)
+    assert isinstance(same, TyperGroup)
+    assert list(one.commands) == list(same.commands) != []
+
+
+@pytest.mark.parametrize("arguments", [[], ["pss"], ["--help"], ["-h", "ls"]])
+def test_other_arguments_get_all(arguments: list[str]) -> None:
+    assert narrowed(arguments) is app
+
+
+def test_the_nearest_command_is_named() -> None:
+    done = runner("pss")
+    assert done.returncode == 2
+    assert "Did you mean 'ps'?" in done.stderr
+    assert " runner ps [OPTIONS]" in runner("ps", "--help").stdout
