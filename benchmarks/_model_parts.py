@@ -16,6 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 MIB = 1024 * 1024
+REST = 9.0
+"""Seconds before each transfer. Disks of virtual machines write some GiB at once and then wait for
+their allowance to come back: without a rest, all would be as fast as the allowance."""
 RUNNER = (sys.executable, "-m", "runner")
 REGISTRY_CONFIG = """version: 0.1
 log: {{level: error, accesslog: {{disabled: true}}}}
@@ -36,12 +39,15 @@ class Pair:
         return statistics.median(self.ours) / statistics.median(self.peer)
 
 
-def in_turns(ours: Callable[[int], float], peer: Callable[[int], float], rounds: int) -> Pair:
-    """Whoever goes first in one round goes second in the next."""
+def in_turns(
+    ours: Callable[[int], float], peer: Callable[[int], float], rounds: int, rest: float = 0.0
+) -> Pair:
+    """Whoever goes first in one round goes second in the next; each after as long a rest."""
     times: tuple[list[float], list[float]] = ([], [])
     for number in range(rounds):
         first = number % 2
         for which in (first, 1 - first):
+            time.sleep(rest)
             times[which].append((ours, peer)[which](number))
     return Pair(tuple(times[0]), tuple(times[1]))
 

@@ -2,7 +2,8 @@
 
 Whole commands in alternating pairs, the disk synced before each and counted after it; a fresh
 repository for every push, nothing of the model in the store before every pull. Needs `oras` and
-`docker-registry`, 12 GiB of disk and about ten minutes. Writes benchmarks/results/models.md.
+`docker-registry`, 12 GiB of disk and about a quarter of an hour, much of it rests in which the disk
+catches up. Writes benchmarks/results/models.md.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from pathlib import Path
 from benchmarks._machine import kernel
 from benchmarks._model_parts import (
     MIB,
+    REST,
     RUNNER,
     Pair,
     free_port,
@@ -38,6 +40,7 @@ from benchmarks._model_parts import (
 )
 
 ROUNDS = 7
+SETTLED = 45.0
 BIG = 2048 * MIB
 SHARD = 256 * MIB
 SHARDS = 8
@@ -63,6 +66,7 @@ def main() -> None:
         with registry(folder) as address, _daemon(folder) as pid:
             _make_files(folder)
             _seed(folder, address)
+            time.sleep(SETTLED)
             figures = [
                 Figure("pull one blob of 2 GiB", _pull(folder, address, "big"), 1.05),
                 Figure("pull eight of 256 MiB", _pull(folder, address, "shards"), 0.85),
@@ -118,7 +122,7 @@ def _pull(folder: Path, address: str, name: str) -> Pair:
         return taken
 
     _oras_push(folder / name, f"{address}/{name}-oras:1")
-    return in_turns(ours, peer, ROUNDS)
+    return in_turns(ours, peer, ROUNDS, REST)
 
 
 def _push(folder: Path, address: str) -> Pair:
@@ -142,7 +146,7 @@ def _push(folder: Path, address: str) -> Pair:
         return time.perf_counter() - began
 
     try:
-        return in_turns(ours, peer, ROUNDS)
+        return in_turns(ours, peer, ROUNDS, REST)
     finally:
         runner("rm", name)
 
