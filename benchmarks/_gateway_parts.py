@@ -102,6 +102,7 @@ class Held:
     """A lease that is always there."""
 
     engine = "llama.cpp"
+    fallback = ""
 
     def __init__(self, endpoint: Endpoint) -> None:
         self.endpoint = endpoint

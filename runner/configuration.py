@@ -137,11 +137,11 @@ def read_file(file: Path, *, required: bool = True) -> dict[str, Any]:
     return {str(key): value for key, value in document.items()}
 
 
-def check_file(file: Path) -> None:
-    """Raises BadSettings where a file could not be used."""
+def check_file(file: Path) -> Settings:
+    """What a file says; raises BadSettings where it could not be used."""
     values = read_file(file)
     origins: Origins = {(name,): str(file) for name in values}
-    _validated(values, origins)
+    return _validated(values, origins)
 
 
 def read_environment(variables: Mapping[str, str]) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -183,9 +183,13 @@ def test_a_fallback_takes_over_where_the_first_choice_does_not_start(kitchen: Ki
         found = client.post("/engines/v1/chat/completions", json=body)
         assert found.status_code == 200, found.text
         assert found.headers["x-runner-engine"] == "transformers"
+        told = found.headers["x-runner-fallback"]
+        assert told.startswith("vllm/cpu did not start (")
+        assert told.endswith("): transformers/cpu answers")
         assert found.json()["choices"][0]["message"]["content"] == known.answer
         explicit = client.post("/engines/vllm/v1/chat/completions", json=body)
         assert explicit.status_code == 502, explicit.text
+        assert "x-runner-fallback" not in explicit.headers
         assert "dtype" in str(explicit.json()["error"]["log"])
     succeed("configure", "--reset", "--backend", "vllm", name)
     succeed("unload", "--all")
@@ -196,7 +200,10 @@ def test_wrong_names_are_refused_with_the_nearest(kitchen: Kitchen) -> None:
         (("install-runner", "--backend", "vlm"), "vllm"),
         (("install-runner", "--backend", "llama.cpp", "--gpu", "cudda"), "cuda"),
         (("install-runner", "--backend", "llama.cpp", "--variant", "cuda14"), "cuda1"),
-        (("install-runner", "--backend", "llama.cpp", "--gpu", "none", "--version", "b1"), "b1"),
+        (
+            ("install-runner", "--backend", "llama.cpp", "--gpu", "none", "--version", "b1"),
+            "b11312",
+        ),
         (("explain", "--backend", "vlm", GGUF), "vllm"),
         (("engines", "default-format", "ggf", "llama.cpp"), "gguf"),
     ):

@@ -3,8 +3,9 @@
     python3 serve.py MODEL_FOLDER --uds SOCKET --served-model-name NAME... [transformers' own flags]
 
 It is transformers' own server: this adds where it listens, the model's names, a chat template of
-one's own and a limit on the context. Nothing is answered before the model is loaded. A SIGTERM ends
-it at once. Where it can't serve, the last line that it prints says why.
+one's own and a limit on the context. Nothing is answered before the model is loaded, and nothing
+where its weights are incomplete. A SIGTERM ends it at once. Where it can't serve, the last line
+that it prints says why.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ import typer
 from fastapi import HTTPException
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
+from transformers import PreTrainedModel
 from transformers.cli.serve import Serve
 from transformers.cli.serving.utils import BaseHandler
 
@@ -35,6 +37,12 @@ DONE = "data: [DONE]\n\n"
 LIMITS = frozenset({"max_tokens", "max_completion_tokens", "max_output_tokens"})
 SHORTEST_ANSWER = 1
 """Tokens that must be left of the context for an answer."""
+SHOWN = 3
+"""So many of the tensors that are missing are named."""
+
+
+class IncompleteWeights(Exception):
+    """Tensors of the model are not among its weights."""
 
 
 @dataclass(frozen=True)
@@ -120,6 +128,28 @@ class NamedServe(Serve):
         os._exit(0)
 
 
+def _complete(load: Function) -> Function:
+    """`from_pretrained`, where transformers fills what the weights lack at random: refused here.
+
+    What is tied to another tensor, or what the model itself says may be missing, is not lacking.
+    """
+
+    def loaded(
+        cls: type, *arguments: Theirs, output_loading_info: bool = False, **named: Theirs
+    ) -> Theirs:
+        model, found = load(cls, *arguments, output_loading_info=True, **named)
+        missing = sorted(found["missing_keys"])
+        if missing:
+            more = f" and {len(missing) - SHOWN} more" if len(missing) > SHOWN else ""
+            raise IncompleteWeights(
+                f"the weights lack {len(missing)} of the model's tensors: "
+                f"{', '.join(missing[:SHOWN])}{more}"
+            )
+        return (model, found) if output_loading_info else model
+
+    return loaded
+
+
 def _with_nulls(chunk: str | BaseModel) -> str:
     """OpenAI's schema has `finish_reason` in every chunk; transformers leaves out what is null."""
     return BaseHandler.chunk_to_sse(chunk if isinstance(chunk, str) else chunk.model_dump_json())
@@ -168,6 +198,9 @@ def main(arguments: Sequence[str]) -> int:
         return 0
     NamedServe.order = Order(
         own.model, tuple(own.served_model_name), own.uds, own.context_size, own.chat_template
+    )
+    PreTrainedModel.from_pretrained = classmethod(
+        _complete(PreTrainedModel.from_pretrained.__func__)
     )
     try:
         program([own.model, *others, "--non-blocking"], prog_name="serve.py", standalone_mode=False)

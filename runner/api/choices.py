@@ -16,8 +16,10 @@ from runner.api.services import Services, services
 from runner.artifacts.media import ModelFormat
 from runner.engines.base import Engine
 from runner.engines.candidate import Candidate
-from runner.engines.configured_models import subject
+from runner.engines.configured_models import Subject, subject
+from runner.engines.fields import nearest
 from runner.engines.offer import candidates
+from runner.engines.unknown_names import no_variant
 from runner.errors import BadInput, RunnerError
 from runner.names import canonical_engine, near_hint
 from runner.state import ChoiceKind
@@ -142,19 +144,34 @@ def _for_engine(here: Services, body: Choice) -> tuple[str, str]:
     offered = candidates({about.name: here.engines[about.name]}, (), settings, here.host())
     names = [one.variant.name for one in offered]
     if body.value and body.value not in names:
-        hint = near_hint(body.value, names, "variants")
-        raise BadInput(f"{about.name} has no variant {body.value!r}", hint=hint)
+        raise no_variant(about.name, body.value, names)
     return about.name, body.value
 
 
 def _for_fallback(here: Services, body: Choice) -> tuple[str, str]:
     """A word that is a format's is the format; the model of that name has a longer one too."""
     wanted = _format(body.subject)
-    about = None if wanted else subject(here.store, body.subject)
+    about = None if wanted else _for_model(here, body)
     reads = wanted or (about.model.config.format if about and about.model else None)
     names = [name.strip() for name in body.value.split(",") if name.strip()]
     engines = dict.fromkeys(_reader(here, name, reads) for name in names)
     return wanted or (about.name if about else body.subject), ",".join(engines)
+
+
+def _for_model(here: Services, body: Choice) -> Subject:
+    """Raises BadInput for a word that is nearly a format's and the name of no model here. One
+    that was chosen for before, or is written with its organisation, is a model's."""
+    about = subject(here.store, body.subject)
+    if about.model is not None or about.name in here.state.choices(ChoiceKind.FALLBACK):
+        return about
+    bare = body.subject.strip().lower()
+    near = nearest(bare, [one.value for one in ModelFormat])
+    if near and not set("/:@") & set(bare):
+        raise BadInput(
+            f"{body.subject!r} is neither a model format nor a model in the store",
+            hint=f"{near} For a model that is not here yet: its long name, {about.name}",
+        )
+    return about
 
 
 def _format(text: str) -> ModelFormat | None:

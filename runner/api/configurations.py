@@ -6,11 +6,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from runner.api.presence import Presence
 from runner.api.services import Services
 from runner.engines.base import Engine
 from runner.engines.configured import Configured, configured_json, from_document, to_document
 from runner.engines.configured_models import Subject, subject
 from runner.engines.environment import Fate, shown
+from runner.engines.meanings import reader_of, stacked
 from runner.engines.registered import Engines
 from runner.engines.templates import Templates, is_template
 from runner.scheduler.configuring import Asked, Effect, Outcome, World, configured
@@ -36,12 +38,15 @@ class Configurations:
     engines: Engines
     settings: Settings
     templates: Templates
+    presence: Presence
 
     @classmethod
     def of(cls, here: Services) -> Configurations:
         configuration = here.configuration
         templates = Templates(configuration.home.root / "templates")
-        return cls(here.store, here.state, here.engines, configuration.settings, templates)
+        presence = Presence(here.store, here.host, here.engines)
+        settings = configuration.settings
+        return cls(here.store, here.state, here.engines, settings, templates, presence)
 
     def configure(self, model: str, asked: Mapping[str, Asked]) -> Done:
         """Keeps what is asked for, by engine ("" for any), once all of it is known to be good.
@@ -56,17 +61,29 @@ class Configurations:
             self.engines.named(engine)
         documents = self._documents(about.name)
         outcomes = {
-            engine: configured(
-                one,
-                Configured() if one.reset else from_document(documents.get(engine, "")),
-                self._world(about, engine, {} if one.reset else documents),
-            )
-            for engine, one in asked.items()
+            engine: self._judged(about, engine, one, documents) for engine, one in asked.items()
         }
+        self.templates.mark(self._naming())
         for text in texts:
             self.templates.keep(text)
         kept = {engine: self._keep(about, engine, one) for engine, one in asked.items()}
+        self.templates.prune(self._naming())
         return Done(about, {name: replace(outcomes[name], kept=kept[name]) for name in outcomes})
+
+    def _judged(
+        self, about: Subject, engine: str, asked: Asked, documents: Mapping[str, str]
+    ) -> Outcome:
+        before = Configured() if asked.reset else from_document(documents.get(engine, ""))
+        world = self._world(about, engine, {} if asked.reset else documents)
+        outcome = configured(asked, before, world)
+        self.presence.check(before, outcome)
+        return outcome
+
+    def _naming(self) -> tuple[str, ...]:
+        """All texts that may name a template: what is configured for any model, and the settings,
+        where an operator may have written the name of a file that was kept."""
+        options = [str(backend.options) for backend in self.settings.backends.values()]
+        return (*self.state.configurations().values(), *options)
 
     def _named(self, asked: Asked) -> Asked:
         """With the file that a chat template is kept in, in place of its text."""
@@ -102,7 +119,8 @@ class Configurations:
         def merged(name: str, kept: Configured) -> Configured:
             """What is set for an engine goes before what is set for any."""
             rows = {**{one: from_document(text) for one, text in others.items()}, engine: kept}
-            return rows.get(name, Configured()).over(rows.get("", Configured()))
+            reader = reader_of(self.engines[name], self.settings.backend(name))
+            return stacked([rows[one] for one in (name, "") if one in rows], (reader,))
 
         return World(self._serving(about, engine), self.settings.backend, merged)
 

@@ -107,6 +107,20 @@ def instance_json(status: InstanceStatus) -> Line:
         "launcher": status.launcher,
         "started_at": status.started_at,
         "last_used": status.last_used,
+        "stands_in": _stands_in(status),
+    }
+
+
+def _stands_in(status: InstanceStatus) -> Line | None:
+    """For whom it answers and why; `note` says the same in a sentence."""
+    found = status.stands_in
+    if found is None:
+        return None
+    return {
+        "for": found.label,
+        "why": found.why,
+        "reason": found.reason,
+        "note": found.told(status.label),
     }
 
 
@@ -152,9 +166,16 @@ def _chosen(here: Services, body: Unload) -> list[str]:
         if (body.everything or identity.instance in wanted or (engine and not body.models))
         and (engine is None or identity.engine == engine)
     ]
-    if not chosen and body.models:
+    if not chosen and body.models and not _forgiven(here, body.models):
         raise ModelNotFound("no such model is loaded", hint="see `runner ps`")
     return chosen
+
+
+def _forgiven(here: Services, names: Iterable[str]) -> bool:
+    """Whether an unload has done something where nothing is loaded: engines that kept failing get
+    another chance."""
+    forgiven = [here.instances.forgive(here.store.get(name).id) for name in names]
+    return any(forgiven)
 
 
 def _named(store: ModelStore, identities: Sequence[Identity], name: str) -> set[str]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -22,8 +24,10 @@ from runner.errors import BadInput, MissingModel, RunnerError
 from runner.names import near_hint
 from runner.scheduler.explanation import Explanation
 from runner.scheduler.explanation import explain as explain_start
+from runner.scheduler.live import InstanceStatus
 from runner.scheduler.order import Order
 from runner.scheduler.planning import Inquiry
+from runner.scheduler.succession import Succession
 
 
 async def explain(request: Request) -> Response:
@@ -36,7 +40,11 @@ async def explain(request: Request) -> Response:
     found = await asyncio.to_thread(
         explain_start, here.planner, here.launchers, engine, model, mode
     )
-    return JSONResponse(explanation_json(found))
+    line = here.instances.succession(found.orders) if found.orders else None
+    told = explanation_json(found)
+    told["passed_over"] = _passed_over(line) if line else None
+    told["standing_in"] = _standing_in(found, here.instances.statuses())
+    return JSONResponse(told)
 
 
 def _mode(text: str) -> Mode:
@@ -54,6 +62,7 @@ def explanation_json(found: Explanation) -> dict[str, Any]:
         "choice": _variant(decision.choice) if decision.choice else None,
         "reason": decision.reason,
         "problem": _problem(found.problem) if found.problem else None,
+        "preparation": [list(command) for command in found.preparation],
         "command": list(found.command),
         "start": _start(found.order) if found.order else None,
         "variants": [_judged(one, decision) for one in decision.judged],
@@ -91,6 +100,33 @@ def _start(order: Order) -> dict[str, Any]:
         "fates": [fate_json(fate) for fate in settled.fates],
         "messages": list(settled.messages),
     }
+
+
+def _passed_over(line: Succession) -> dict[str, Any] | None:
+    """A first choice that goes last just now: who answers instead, why, and until when, in seconds
+    since the epoch."""
+    trouble = line.passed_over
+    if trouble is None:
+        return None
+    left = trouble.until - asyncio.get_running_loop().time()
+    return {
+        "label": line.first.candidate.label,
+        "by": line.turns[0].candidate.label,
+        "why": trouble.why,
+        "reason": trouble.reason,
+        "until": time.time() + left,
+    }
+
+
+def _standing_in(found: Explanation, statuses: Sequence[InstanceStatus]) -> str | None:
+    """Who is loaded in the choice's place, and why."""
+    choice = found.inquiry.decision.choice
+    wanted = (found.inquiry.model.id, choice.label if choice else "")
+    for status in statuses:
+        stand_in = status.stands_in
+        if stand_in and (status.identity.model, stand_in.label) == wanted:
+            return stand_in.told(status.label)
+    return None
 
 
 def _unused(judged: Judged | None) -> dict[str, str] | None:

@@ -15,12 +15,14 @@ from runner.api.jobs import Line, Tell, in_own_thread, job
 from runner.api.services import Services, services
 from runner.errors import EngineNotInstalled
 from runner.installs.installer import Outcome
-from runner.names import Accelerator, accelerator, canonical_engine, near_hint
+from runner.installs.wanted import Wanted, wanted
+from runner.names import near_hint
 from runner.state import Install
 
 
 class InstallBackend(Body):
-    """`variant` is one of the engine's own, such as cuda12; empty: what `gpu` says."""
+    """`variant` is one of the engine's own, such as cuda12; empty: what `gpu` says. `backend` may
+    name it too, or the accelerator: llama.cpp:cuda12."""
 
     backend: str = "llama.cpp"
     gpu: str = "auto"
@@ -64,15 +66,14 @@ async def uninstall_backend(request: Request) -> Response:
     """Stops the engine's instances, then removes its images."""
     body = await read_body(request, UninstallBackend)
     here = services(request)
-    engine = here.engines.named(canonical_engine(body.backend)).description.name
-    gpu = accelerator(body.gpu)
-    leaving = await asyncio.to_thread(_leaving, here, engine, gpu, body)
-    serving = _instances_of(here, engine, {install.variant for install in leaving})
+    asked = wanted(here.engines, body.backend, body.gpu, body.variant)
+    leaving = await asyncio.to_thread(_leaving, here, asked, body.version)
+    serving = _instances_of(here, asked.engine, {install.variant for install in leaving})
     await here.instances.unload(serving, drain_timeout=here.configuration.settings.drain_timeout)
     for install in leaving:
         await asyncio.to_thread(here.installer.uninstall, install)
     # Requests that came meanwhile have started it again.
-    again = _instances_of(here, engine, {install.variant for install in leaving})
+    again = _instances_of(here, asked.engine, {install.variant for install in leaving})
     await here.instances.unload(again, drain_timeout=here.configuration.settings.drain_timeout)
     return JSONResponse({"uninstalled": [install_json(install) for install in leaving]})
 
@@ -95,12 +96,13 @@ def install_json(install: Install) -> Line:
 def _install(
     here: Services, body: InstallBackend, tell: Tell, cancelled: threading.Event
 ) -> Outcome:
+    asked = wanted(here.engines, body.backend, body.gpu, body.variant)
     return here.installer.install(
-        canonical_engine(body.backend),
-        accelerator(body.gpu),
+        asked.engine,
+        asked.gpu,
         lambda text: tell({"type": "progress", "message": text}),
         cancelled,
-        variant=body.variant,
+        variant=asked.variant,
         version=body.version,
         force=body.force,
     )
@@ -116,19 +118,17 @@ def _silent(line: Line) -> None:
     """Nobody listens to the progress of Docker Model Runner's plain route."""
 
 
-def _leaving(
-    here: Services, engine: str, gpu: Accelerator | None, body: UninstallBackend
-) -> Sequence[Install]:
+def _leaving(here: Services, asked: Wanted, version: str) -> Sequence[Install]:
     """Raises EngineNotInstalled, also for another version than the one that is here."""
-    leaving = here.installer.leaving(engine, gpu, body.variant)
-    wanted = [one for one in leaving if body.version in ("", one.version)]
-    if not wanted:
+    leaving = here.installer.leaving(asked.engine, asked.gpu, asked.variant)
+    found = [one for one in leaving if version in ("", one.version)]
+    if not found:
         there = [one.version for one in leaving]
         raise EngineNotInstalled(
-            f"{engine} {body.version} is not installed",
-            hint=near_hint(body.version, there, "installed"),
+            f"{asked.engine} {version} is not installed",
+            hint=near_hint(version, there, "installed"),
         )
-    return wanted
+    return found
 
 
 def _instances_of(here: Services, engine: str, variants: set[str]) -> list[str]:

@@ -6,11 +6,12 @@ import copy
 import os
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TextIO
 
 import typer
-from typer.core import TyperCommand
-from typer.main import get_group
+from typer.core import TyperCommand, TyperGroup
+from typer.main import get_command, get_group
 
 from runner.cli import (
     check,
@@ -126,6 +127,7 @@ app.add_typer(config.app, name="config", rich_help_panel="Engines and the daemon
 
 def run() -> None:
     """Runs the command line; every expected error is one line and an honest exit status."""
+    _open_what_is_closed()
     try:
         _run_and_flush()
     except RunnerError as error:
@@ -142,10 +144,18 @@ def run() -> None:
         sys.exit(fail(unusable(error)))
 
 
+def _open_what_is_closed() -> None:
+    """A shell may start us with streams closed (`>&-`), which Python then has not."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            stream = Path(os.devnull).open(mode, encoding="utf-8")  # noqa: SIM115 - until the end
+            setattr(sys, name, stream)
+
+
 def _run_and_flush() -> None:
     """What a reader or a disk refuses shows here, not when the interpreter ends."""
     try:
-        get_group(narrowed(sys.argv[1:]))()
+        program(sys.argv[1:])()
     except SystemExit as ended:
         # Typer has an exit status of its own for a closed pipe.
         if isinstance(ended.__context__, BrokenPipeError):
@@ -154,17 +164,24 @@ def _run_and_flush() -> None:
         raise
 
 
-def narrowed(arguments: Sequence[str]) -> typer.Typer:
-    """The app with the one command that these arguments name, else with all of them: Typer reads
-    the signatures of all that it has before it runs one, which takes longer than `ps` itself."""
+def program(arguments: Sequence[str]) -> TyperGroup:
+    """The program with the one command that these arguments name, else with all of them: Typer
+    reads the signatures of all that it has before it runs one, which takes longer than `ps`."""
     first = arguments[0] if arguments else ""
     commands = [c for c in app.registered_commands if (c.name or "").partition(" ")[0] == first]
     groups = [group for group in app.registered_groups if group.name == first]
     if not commands and not groups:
-        return app
+        return _whole()
     one = copy.copy(app)
     one.registered_commands, one.registered_groups = commands, groups
-    return one
+    return get_group(one)
+
+
+def _whole() -> TyperGroup:
+    """With Typer's own options, such as --install-completion."""
+    whole = get_command(app)
+    assert isinstance(whole, TyperGroup)
+    return whole
 
 
 def _drop(stream: TextIO | None) -> None:

@@ -6,12 +6,17 @@ import json
 import sys
 from collections.abc import Iterator, Mapping
 from http import HTTPStatus
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from runner.cli.client import Client, remote_error
 from runner.cli.output import fail, note
 from runner.errors import RunnerError
 
+if TYPE_CHECKING:
+    from http.client import HTTPMessage
+
+FALLBACK_HEADER = "x-runner-fallback"
+"""Says who stands in for whom. The gateway names it too: its modules take long to import."""
 _DATA, _DONE = "data: ", "[DONE]"
 _WELCOME = "chat with {model}; /clear forgets the history, /bye or Ctrl-D ends"
 _HELP = "/clear  forget the history\n/bye    end (or Ctrl-D)\n/help   this list"
@@ -24,6 +29,8 @@ class Chat:
         self.model = model
         self.messages: list[dict[str, str]] = []
         self._client = client
+        self._client.on_head = self._hear
+        self._heard = ""
         engine = f"/{backend}" if backend else ""
         self._path = f"/engines{engine}/v1/chat/completions"
 
@@ -42,6 +49,15 @@ class Chat:
         body = {"model": self.model, "messages": [{"role": "user", "content": text}]}
         response: Mapping[str, Any] = self._client.post(self._path, body)
         return response
+
+    def _hear(self, head: HTTPMessage) -> None:
+        """Says who stands in for the first choice, and why; in a chat only when that changes."""
+        told, before = head.get(FALLBACK_HEADER, ""), self._heard
+        self._heard = told
+        if told and told != before:
+            if sys.stderr.isatty():
+                _clear_line()
+            note(told)
 
     def _chunks(self, messages: list[dict[str, str]]) -> Iterator[Mapping[str, Any]]:
         body = {"model": self.model, "messages": messages, "stream": True}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from http import HTTPStatus
 from pathlib import Path
@@ -31,10 +31,14 @@ class _UnixConnection(http.client.HTTPConnection):
 
 
 class Client:
-    """Calls fail with DaemonNotRunning where none listens, else with the daemon's own error."""
+    """Calls fail with DaemonNotRunning where none listens, else with the daemon's own error.
+
+    `on_head` is given the headers of each answer, before its body is read.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self.on_head: Callable[[http.client.HTTPMessage], object] | None = None
 
     def answers(self) -> bool:
         try:
@@ -85,6 +89,8 @@ class Client:
             response = connection.getresponse()
             if response.status >= HTTPStatus.BAD_REQUEST:
                 raise remote_error(_decoded(response.read()), response.status)
+            if self.on_head is not None:
+                self.on_head(response.headers)
             yield response
         except (FileNotFoundError, ConnectionRefusedError) as error:
             raise DaemonNotRunning(

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from runner.cli.options import AsJson
+
+if TYPE_CHECKING:
+    from runner.home import Home
+    from runner.settings import Settings
 
 app = typer.Typer(help="Show the settings and where each came from.", rich_markup_mode=None)
 
@@ -44,10 +48,29 @@ def check(
     """Validate a settings file, or the settings in use."""
     from runner.configuration import check_file, load
 
+    configuration = load()
     if file is not None:
-        check_file(file)
+        _check_engines(check_file(file), configuration.home)
         print(f"{file} is good")
         return
-    configuration = load()
+    _check_engines(configuration.settings, configuration.home)
     where = configuration.file if configuration.file.exists() else f"no {configuration.file}"
     print(f"the settings are good ({where})")
+
+
+def _check_engines(settings: Settings, home: Home) -> None:
+    """Raises BadSettings for engines that there are not, and for what an engine refuses."""
+    from runner.engines.configured import Configured
+    from runner.engines.registered import check_settings, engines
+    from runner.errors import BadInput, BadSettings
+    from runner.scheduler.settling import settled
+
+    found = engines(home.custom_engines)
+    check_settings(found, settings)
+    for name, backend in settings.backends.items():
+        try:
+            settled(found[name], backend, Configured(), native=True)
+        except BadSettings:
+            raise
+        except BadInput as error:
+            raise BadSettings(f"backends.{name}: {error.message}", hint=error.hint) from error

@@ -131,8 +131,15 @@ def _print(found: Mapping[str, Any]) -> None:
     choices = [*_choices(chosen, found["preference"])]
     print("\n".join(["", *choices, ""]) if choices else "", end="")
     for problem in found["problems"]:
-        hint = f". Next: {problem['hint']}" if problem["hint"] else ""
-        note(f"runner: left out: {problem['message']}{hint}")
+        note(_left_out(problem["message"], problem["hint"]))
+
+
+def _left_out(message: str, hint: str) -> str:
+    """Of a file with several mistakes, one line for each, which an editor can jump to."""
+    lines = message.splitlines()
+    if len(lines) == 1:
+        return f"runner: left out: {message}" + (f". Next: {hint}" if hint else "")
+    return "\n".join(["runner: left out:", *lines, *([f"Next: {hint}"] if hint else [])])
 
 
 def _rows(engine: Mapping[str, Any], chosen: Mapping[str, str]) -> Iterator[tuple[str, ...]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from textwrap import wrap
 from typing import Any
@@ -31,8 +32,9 @@ def lines(found: Mapping[str, Any]) -> Iterator[str]:
         yield from _start(found["start"])
     if found["command"]:
         yield ""
-        yield "By hand, once its folders are made:"
-        yield from command_lines(found["command"])
+        yield "By hand:" if found.get("preparation") else "How it starts:"
+        for command in (*found.get("preparation", ()), found["command"]):
+            yield from command_lines(command)
     yield ""
     yield from _variants(found["variants"])
     yield from _against(found["variants"])
@@ -48,6 +50,10 @@ def _head(found: Mapping[str, Any]) -> Iterator[str]:
     if choice:
         who = f"{choice['label']} {choice['version']}".rstrip()
         yield from _wrapped(f"Served by {who}, {_HOW[choice['form']]}: {found['reason']}")
+    if passed := found.get("passed_over"):
+        yield from _wrapped(_in_turn(passed, model["name"]))
+    elif standing_in := found.get("standing_in"):
+        yield from _wrapped(f"But {standing_in}. {_another_chance(model['name'])}")
     if unused := found["unused_gpu"]:
         why = f"{unused['label']}: {unused['found']}; {unused['hint']}"
         yield from _wrapped(f"The GPU is not used. {why}")
@@ -55,6 +61,18 @@ def _head(found: Mapping[str, Any]) -> Iterator[str]:
         yield from _wrapped(f"{'But' if choice else 'Not served'}: {problem['message']}")
         if problem["hint"]:
             yield from _wrapped(f"Next: {problem['hint']}")
+
+
+def _in_turn(passed: Mapping[str, Any], model: str) -> str:
+    until = time.strftime("%H:%M", time.localtime(passed["until"]))
+    return (
+        f"But {passed['by']} answers until {until}: {passed['label']} {passed['why']}"
+        f" ({passed['reason']}). {_another_chance(model)}"
+    )
+
+
+def _another_chance(model: str) -> str:
+    return f"Next: `runner unload {model}` gives it another chance now"
 
 
 def _start(start: Mapping[str, Any]) -> Iterator[str]:

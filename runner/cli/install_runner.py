@@ -22,7 +22,7 @@ def install_runner(
     \b
     Examples:
       runner install-runner --backend vllm --gpu cuda
-      runner install-runner --backend llama.cpp --variant cuda12
+      runner install-runner --backend llama.cpp:cuda12
     """
     from runner.cli.background import running_client
     from runner.cli.output import show_json

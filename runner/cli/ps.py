@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from runner.cli.options import AsJson
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 _NOT_RUNNING = "the runner's daemon is not running"
 _ENGINES_LEFT = (
@@ -32,7 +37,7 @@ def ps(as_json: AsJson = False) -> None:
         [
             (
                 found["model"],
-                f"{found['backend']}/{found['variant']}",
+                _backend(found),
                 found["phase"],
                 str(found["users"]),
                 str(found["context_size"]),
@@ -41,3 +46,11 @@ def ps(as_json: AsJson = False) -> None:
             for found in instances
         ],
     )
+    for found in instances:
+        if stands_in := found.get("stands_in"):
+            note(stands_in["note"])
+
+
+def _backend(found: Mapping[str, Any]) -> str:
+    label, stands_in = f"{found['backend']}/{found['variant']}", found.get("stands_in")
+    return f"{label} for {stands_in['for']}" if stands_in else label

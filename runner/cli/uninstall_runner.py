@@ -12,7 +12,13 @@ def uninstall_runner(
     version: Version = "",
     as_json: AsJson = False,
 ) -> None:
-    """Stop an engine and remove it; models stay."""
+    """Stop an engine and remove it; models stay.
+
+    \b
+    Examples:
+      runner uninstall-runner --backend vllm
+      runner uninstall-runner --backend llama.cpp:cuda12
+    """
     from runner.cli.background import running_client
     from runner.cli.output import show_json
 

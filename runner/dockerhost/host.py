@@ -123,6 +123,9 @@ def _connected(url: str) -> DockerClient:
             base_url=url, version="auto", timeout=CONNECT_TIMEOUT_S, max_pool_size=MAX_CONNECTIONS
         )
     except DockerException as error:
-        raise DockerUnavailable(f"what answers on {url} is not Docker: {error}") from error
+        raise DockerUnavailable(
+            f"what answers on {url} is not Docker: {error}",
+            hint="is DOCKER_HOST, or what `docker context ls` shows as current, right?",
+        ) from error
     client.api.timeout = CALL_TIMEOUT_S
     return client

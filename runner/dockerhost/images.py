@@ -105,7 +105,10 @@ class Images:
                 raise pull_failure(reference, error.explanation or str(error)) from error
         facts = self.inspect(reference)
         if facts is None:
-            raise NotFound(f"the image {reference} was pulled and is already gone")
+            raise NotFound(
+                f"the image {reference} was pulled and is already gone",
+                hint="something removes images on this Docker: see that it stops, install again",
+            )
         return facts
 
     def find(self, label: str, value: str, repositories: Collection[str]) -> str | None:

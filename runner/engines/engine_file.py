@@ -38,6 +38,9 @@ PLACEHOLDERS = frozenset(
 MAX_LIST_BYTES = 1 << 20
 _PRIORITY = 1000
 _MEMORY = 1 << 30
+_RENAME = "choose another name"
+_BESIDE = "put it beside engine.yaml, or take the field out"
+_ONE_EACH = "one name in each line, such as LlamaForCausalLM"
 
 Formats = dict[ModelFormat, tuple[str, ...]]
 
@@ -45,8 +48,8 @@ _IN_FILES = (Form.IMAGE, Form.ENVIRONMENT)
 
 
 def read_engine_file(file: Path, origin: Origin = Origin.BUILT_IN) -> EngineDescription:
-    """Raises BadEngineFile, which names each mistake's line and field, what was found there and
-    what is allowed."""
+    """Raises BadEngineFile: its message has a line `FILE:LINE: FIELD: what is wrong` for each
+    mistake, with what is allowed there."""
     mistakes = Mistakes()
     try:
         with file.open("rb") as opened:
@@ -67,8 +70,8 @@ def read_engine_file(file: Path, origin: Origin = Origin.BUILT_IN) -> EngineDesc
 
 def _refusal(mistakes: Mistakes, file: Path) -> BadEngineFile:
     return BadEngineFile(
-        "; ".join(mistakes.lines(file)),
-        hint=f"correct {file}: its fields are in docs/custom-engines.md",
+        "\n".join(mistakes.lines(file)),
+        hint=f"correct {file}: its fields are in docs/engines.md",
     )
 
 
@@ -118,27 +121,29 @@ class _Reading:
         return self._origin is Origin.BUILT_IN
 
     def _schema(self) -> None:
-        node = self._top.node("schema", required=True)
+        node = self._top.node("schema", required=True, allowed=SCHEMA)
         if node is not None and not (isinstance(node, Scalar) and node.text == SCHEMA):
-            self._top.wrong("schema", f"found {node}, this version of runner reads {SCHEMA}")
+            reads = f"this version of runner reads {SCHEMA}: write it"
+            self._top.wrong("schema", f"found {node}, {reads}")
 
     def _name(self) -> str:
         name = self._top.text("name", shapes.NAME, required=True)
         if name in RESERVED:
-            self._top.wrong("name", f"{name!r} stands for something else in the runner's paths")
+            self._top.wrong("name", f"{name!r} stands for something else in paths: {_RENAME}")
         elif name in ALIASES:
-            self._top.wrong("name", f"{name!r} is another name of {ALIASES[name]}")
+            self._top.wrong("name", f"{name!r} is another name of {ALIASES[name]}: {_RENAME}")
         elif name and self._is_ours and name != self._folder.name:
-            self._top.wrong("name", f"found {name!r}, its folder is {self._folder.name}")
+            its = self._folder.name
+            self._top.wrong("name", f"found {name!r}, its folder is {its}: rename one")
         return name
 
     def _formats(self) -> Formats:
-        node = self._top.node("formats", required=True)
+        node = self._top.node("formats", required=True, allowed="a list, such as [gguf]")
         if isinstance(node, Sequence):
             return dict.fromkeys(self._top.words("formats", ModelFormat), (ANY,))
         formats = self._top.lists("formats", ModelFormat, shapes.QUANTIZATION)
         if node is not None and not formats and not self._mistakes.found:
-            self._top.wrong("formats", "there is none")
+            self._top.wrong("formats", "there is none, allowed: a list, such as [gguf]")
         return formats
 
     def _architectures(self) -> frozenset[str]:
@@ -149,10 +154,12 @@ class _Reading:
             with (self._folder / name).open("rb") as opened:
                 content = opened.read(MAX_LIST_BYTES + 1)
         except OSError as error:
-            self._top.wrong("architectures", f"can't read {name}: {error.strerror or error}")
+            reason = error.strerror or error
+            self._top.wrong("architectures", f"can't read {name}: {reason}: {_BESIDE}")
             return frozenset()
         if len(content) > MAX_LIST_BYTES:
-            self._top.wrong("architectures", f"{name} has more than {MAX_LIST_BYTES} bytes")
+            too_long = f"{name} has more than {MAX_LIST_BYTES} bytes: shorten it"
+            self._top.wrong("architectures", too_long)
             return frozenset()
         lines = (
             line.partition("#")[0].strip() for line in content.decode(errors="replace").split("\n")
@@ -161,7 +168,7 @@ class _Reading:
         odd = sorted(one for one in found if not shapes.ARCHITECTURE.fullmatch(one))
         if odd or not found:
             what = f"{odd[0][:60]!r} is not the name of an architecture" if odd else "it names none"
-            self._top.wrong("architectures", f"{name}: {what}")
+            self._top.wrong("architectures", f"{name}: {what}: {_ONE_EACH}")
         return found
 
     def _variants(self, engine: str, formats: Formats) -> tuple[Variant, ...]:
@@ -173,7 +180,7 @@ class _Reading:
         names: set[str] = set()
         for section, variant in zip(sections, variants, strict=True):
             if variant.name and variant.name in names:
-                section.wrong("name", f"there are two variants {variant.name!r}")
+                section.wrong("name", f"there are two variants {variant.name!r}: {_RENAME}")
             names.add(variant.name)
         return variants
 
@@ -208,7 +215,7 @@ class _Reading:
         )
         self._check_form(section, variant)
         for one in variant.quantizations.keys() - formats.keys():
-            section.wrong("quantizations", f"{one} is not among the engine's formats")
+            section.wrong("quantizations", f"{one} is not among the engine's formats: add it there")
         section.close()
         return variant
 
@@ -225,16 +232,16 @@ class _Reading:
         if variant.form is Form.IMAGE:
             foreign = [one for one in variant.platforms if one and not one.startswith("linux/")]
             if foreign:
-                section.wrong("platforms", f"found {foreign[0]}, images are for linux")
+                section.wrong("platforms", f"found {foreign[0]}, images are for linux: take it out")
         elif variant.image:
-            section.wrong("image", f"a variant of the form {variant.form} has none")
+            section.wrong("image", f"a variant of the form {variant.form} has none: take it out")
         if variant.image and self._is_ours:
-            section.wrong("image", "what ships is built from its Dockerfile")
+            section.wrong("image", "what ships is built from its Dockerfile: take it out")
         needed = DOCKERFILE if variant.form is Form.IMAGE else LOCK
         if variant.name and not section.has("image") and not (variant.folder / needed).is_file():
             there = variant.folder.relative_to(self._folder)
             either = "" if self._is_ours or needed == LOCK else "there is no image, and "
-            section.wrong("name", f"{either}the file {there / needed} is missing")
+            section.wrong("name", f"{either}the file {there / needed} is missing: add it")
 
     def _default(self, variants: tuple[Variant, ...]) -> str:
         name = self._top.text("default_variant", shapes.NAME)
@@ -249,7 +256,7 @@ class _Reading:
         if self._is_ours:
             for key in ("command", "environment"):
                 if top.has(key):
-                    top.wrong(key, "engines that ship say it in their module")
+                    top.wrong(key, "engines that ship say it in their module: take it out")
             return
         if not about.command:
             top.wrong(
@@ -280,7 +287,7 @@ def _requirements(section: Section) -> Requirements:
     )
     for one in found.ptx_targets:
         if one and one not in targets:
-            ptx.wrong("targets", f"{one} is not among the variant's targets")
+            ptx.wrong("targets", f"{one} is not among the variant's targets: add it there")
     ptx.close()
     requires.close()
     return found

@@ -3,55 +3,55 @@ others. Pure."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Protocol, runtime_checkable
 
-from runner.engines.base import Mode
+from runner.engines.abilities import (
+    able,
+    does,
+    knows_architecture,
+    quantizations,
+    reads,
+    reads_format,
+)
 from runner.engines.candidate import Candidate, Wish
-from runner.engines.description import ANY, Form, Requirements
-from runner.engines.gpus import cut, cuts_up, given_gpus, judged_gpus
+from runner.engines.description import Form
+from runner.engines.gpus import cut, cuts_up, given_gpus
+from runner.engines.host_evaluation import evaluate_host, few
 from runner.engines.verdicts import Code, Verdict
 from runner.errors import BadInput
-from runner.hardware.devices import Lack, missing
-from runner.hardware.gpu import Gpu
 from runner.hardware.host import HostFacts
 from runner.models.traits import ModelTraits
-from runner.names import Accelerator, gpu_word
-from runner.settings import Placement
+from runner.names import gpu_word
 
-_LISTED = 6
-"""So many names of a list are shown."""
+
+@runtime_checkable
+class ChoosesTargets(Protocol):
+    """An engine that reads some quantizations on some of the GPUs alone that it is compiled for."""
+
+    def has_kernels(self, quantization: str, target: str) -> bool:
+        """For a quantization that it reads, and a GPU's target, such as fp8 and gfx942."""
+        ...
 
 
 def evaluate(
-    candidate: Candidate, traits: ModelTraits, host: HostFacts, wish: Wish
+    candidate: Candidate,
+    traits: ModelTraits,
+    host: HostFacts,
+    wish: Wish,
+    others: Sequence[Candidate] = (),
 ) -> tuple[Verdict, ...]:
-    """Every verdict on a candidate, in the order that people ask."""
+    """Every verdict on a candidate, in the order that people ask. `others` are what there is
+    besides on this host: hints name those of them that can what this one can't."""
     return (
         *_asked(candidate, wish),
-        *_model(candidate, traits),
-        *_work(candidate, wish),
+        *_model(candidate, traits, others),
+        *_work(candidate, traits, wish, others),
         *evaluate_host(candidate, host),
+        *_kernels(candidate, traits, host, others),
         *_parallel(candidate, traits, host),
         *_here(candidate),
     )
-
-
-def evaluate_host(candidate: Candidate, host: HostFacts) -> tuple[Verdict, ...]:
-    """Whether a host could run a candidate at all, whatever the model."""
-    return (*_host(candidate, host), *_devices(candidate, host))
-
-
-def is_older(found: str, required: str) -> bool:
-    """Whether a version such as 535.104.05 comes before another, number by number."""
-    return _numbers(found) < _numbers(required)
-
-
-def knows(quantization: str, known: tuple[str, ...]) -> bool:
-    """Whether a quantization such as awq-int4 is among the known ones, which may name it whole,
-    its method alone, or `any`."""
-    method = quantization.partition("-")[0]
-    return ANY in known or quantization in known or method in known
 
 
 def _asked(candidate: Candidate, wish: Wish) -> Iterator[Verdict]:
@@ -62,7 +62,7 @@ def _asked(candidate: Candidate, wish: Wish) -> Iterator[Verdict]:
             candidate.label,
             candidate.name,
             wish.engine,
-            "it was asked for by name",
+            f"leave --backend out, or take --backend {candidate.name}",
         )
     wanted = wish.accelerator
     if wanted is not None:
@@ -72,7 +72,7 @@ def _asked(candidate: Candidate, wish: Wish) -> Iterator[Verdict]:
             candidate.label,
             f"it is for {candidate.variant.accelerator}",
             wanted.value,
-            f"--gpu {gpu_word(wanted)} was asked for",
+            f"leave --gpu out, or take --gpu {gpu_word(candidate.variant.accelerator)}",
         )
     if wish.variant:
         yield Verdict(
@@ -81,28 +81,31 @@ def _asked(candidate: Candidate, wish: Wish) -> Iterator[Verdict]:
             candidate.label,
             candidate.variant.name,
             wish.variant,
-            "this variant was asked for",
+            f"take --backend {candidate.name}:{candidate.variant.name}",
         )
 
 
-def _model(candidate: Candidate, traits: ModelTraits) -> Iterator[Verdict]:
+def _model(
+    candidate: Candidate, traits: ModelTraits, others: Sequence[Candidate]
+) -> Iterator[Verdict]:
     about, label = candidate.engine.description, candidate.label
-    reads = ", ".join(sorted(about.formats))
-    is_read = traits.format in about.formats
+    is_read = reads_format(candidate, traits)
     found = f"the model is {traits.format}"
-    yield Verdict(Code.FORMAT, is_read, label, found, reads, "use another engine")
+    formats = ", ".join(sorted(about.formats))
+    instead = able(candidate, others, lambda one: reads_format(one, traits))
+    hint = f"use {instead}" if instead else "no engine here does: take it in another format"
+    yield Verdict(Code.FORMAT, is_read, label, found, formats, hint)
     if is_read:
-        known = candidate.variant.quantizations.get(traits.format, about.formats[traits.format])
         yield Verdict(
             Code.QUANTIZATION,
-            knows(traits.quantization, known),
+            reads(candidate, traits),
             label,
             f"the quantization is {traits.quantization}",
-            ", ".join(known),
-            "use another engine, or the model in another quantization",
+            ", ".join(quantizations(candidate, traits)),
+            _another_quantization(candidate, traits, others),
         )
         if about.architectures:
-            yield _architecture(candidate, traits)
+            yield _architecture(candidate, traits, others)
     if traits.is_adapter:
         yield Verdict(
             Code.ADAPTER,
@@ -114,95 +117,93 @@ def _model(candidate: Candidate, traits: ModelTraits) -> Iterator[Verdict]:
         )
 
 
-def _architecture(candidate: Candidate, traits: ModelTraits) -> Verdict:
+def _another_quantization(
+    candidate: Candidate, traits: ModelTraits, others: Sequence[Candidate]
+) -> str:
+    instead = able(candidate, others, lambda one: reads(one, traits))
+    else_ = "the model in another quantization"
+    return f"use {instead}, or {else_}" if instead else f"no engine here reads it: take {else_}"
+
+
+def _architecture(
+    candidate: Candidate, traits: ModelTraits, others: Sequence[Candidate]
+) -> Verdict:
     known = candidate.engine.description.architectures
-    names = {traits.architecture, traits.model_type} - {""}
-    found = f"the architecture is {traits.architecture or 'not told'}"
-    hint = f"{candidate.name} {candidate.version} does not know it: use another engine"
-    required = f"one of {len(known)} that {candidate.name} knows"
-    return Verdict(Code.ARCHITECTURE, bool(names & known), candidate.label, found, required, hint)
+    instead = able(
+        candidate, others, lambda one: reads(one, traits) and knows_architecture(one, traits)
+    )
+    step = f"use {instead}" if instead else "no engine here does: take another model"
+    return Verdict(
+        Code.ARCHITECTURE,
+        knows_architecture(candidate, traits),
+        candidate.label,
+        f"the architecture is {traits.architecture or 'not told'}",
+        f"one of {len(known)} that {candidate.name} knows",
+        f"{candidate.name} {candidate.version} does not know it: {step}",
+    )
 
 
-def _work(candidate: Candidate, wish: Wish) -> Iterator[Verdict]:
-    about, label = candidate.engine.description, candidate.label
-    does = ", ".join(sorted(about.modes))
-    is_done = wish.mode in about.modes
+def _work(
+    candidate: Candidate, traits: ModelTraits, wish: Wish, others: Sequence[Candidate]
+) -> Iterator[Verdict]:
+    instead = able(
+        candidate, others, lambda one: does(one, wish.mode) and reads_format(one, traits)
+    )
+    lacking = f"no engine here does {wish.mode} with {traits.format}: take another model"
     yield Verdict(
-        Code.MODE, is_done, label, f"the mode is {wish.mode}", does, _another_mode(wish.mode)
+        Code.MODE,
+        does(candidate, wish.mode),
+        candidate.label,
+        f"the mode is {wish.mode}",
+        ", ".join(sorted(candidate.engine.description.modes)),
+        f"use {instead}" if instead else lacking,
     )
     for name in candidate.options.set_fields():
         if name not in candidate.engine.supported:
-            yield Verdict(
-                Code.OPTION,
-                False,
-                label,
-                f"{name} is set",
-                f"an engine that has {name}",
-                f"take {name} out of the model's configuration, or use another engine",
-            )
+            yield _option(candidate, traits, name, others)
 
 
-def _another_mode(mode: Mode) -> str:
-    return f"use an engine that does {mode}"
-
-
-def _host(candidate: Candidate, host: HostFacts) -> Iterator[Verdict]:
-    variant, label = candidate.variant, candidate.label
-    if candidate.in_container:
-        docker = host.docker
-        found = f"Docker {docker.version}" if docker else "no Docker Engine answers"
-        hint = "install or start Docker"
-        yield Verdict(Code.DOCKER, docker is not None, label, found, "a Docker Engine", hint)
-    platform = _platform(candidate, host)
-    if platform and variant.platforms:
-        yield Verdict(
-            Code.PLATFORM,
-            platform in variant.platforms,
-            label,
-            f"this is {platform}",
-            ", ".join(variant.platforms),
-            "use another variant",
-        )
-    yield from _placement(candidate)
-
-
-def _platform(candidate: Candidate, host: HostFacts) -> str:
-    """Of containers, where there is a Docker Engine, or of native processes."""
-    if candidate.in_container:
-        return host.docker.platform if host.docker else ""
-    return host.platform
-
-
-def _placement(candidate: Candidate) -> Iterator[Verdict]:
-    wanted = candidate.placement
-    if wanted is Placement.AUTO:
-        return
-    fits = candidate.in_container is (wanted is Placement.DOCKER)
-    how = "a container" if candidate.in_container else "a native process"
-    yield Verdict(
-        Code.PLACEMENT,
-        fits,
+def _option(
+    candidate: Candidate, traits: ModelTraits, name: str, others: Sequence[Candidate]
+) -> Verdict:
+    instead = able(
+        candidate, others, lambda one: name in one.engine.supported and reads(one, traits)
+    )
+    return Verdict(
+        Code.OPTION,
+        False,
         candidate.label,
-        f"it runs as {how}",
-        wanted.value,
-        f"backends.{candidate.name}.placement says so",
+        f"{name} is set",
+        f"an engine that has {name}",
+        f"take {name} out of the model's configuration{f', or use {instead}' if instead else ''}",
     )
 
 
-def _devices(candidate: Candidate, host: HostFacts) -> Iterator[Verdict]:
-    variant = candidate.variant
-    if variant.accelerator is Accelerator.CPU:
+def _kernels(
+    candidate: Candidate, traits: ModelTraits, host: HostFacts, others: Sequence[Candidate]
+) -> Iterator[Verdict]:
+    """The GPUs that a quantization is too new for, though the variant is compiled for them."""
+    engine, quantization = candidate.engine, traits.quantization
+    if not (candidate.has_gpu and isinstance(engine, ChoosesTargets)):
         return
-    gpus = host.gpus_for(variant.accelerator)
-    yield _accelerator(candidate, host, gpus)
     try:
-        judged = judged_gpus(candidate, host) if gpus else ()
+        targets = dict.fromkeys(gpu.target for gpu in given_gpus(candidate, host))
     except BadInput:  # told by `_parallel`
         return
-    if judged and variant.requires.driver:
-        yield _driver(candidate, judged)
-    if judged and variant.requires.targets:
-        yield _target(candidate, judged)
+    lacking = [one for one in targets if not engine.has_kernels(quantization, one)]
+    if lacking:
+        compiled = candidate.variant.requires.targets
+        fitting = [one for one in compiled if engine.has_kernels(quantization, one)]
+        instead = able(candidate, others, lambda one: reads(one, traits))
+        yield Verdict(
+            Code.TARGET,
+            False,
+            candidate.label,
+            f"the GPU is {', '.join(lacking)}",
+            f"{few(fitting)} for {quantization}",
+            "take the model in another quantization, or another GPU"
+            f"{f'; it is read here by {instead}' if instead else ''}",
+        )
 
 
 def _parallel(candidate: Candidate, traits: ModelTraits, host: HostFacts) -> Iterator[Verdict]:
@@ -261,54 +262,6 @@ def _without_gpus(candidate: Candidate) -> Iterator[Verdict]:
             )
 
 
-def _accelerator(candidate: Candidate, host: HostFacts, gpus: tuple[Gpu, ...]) -> Verdict:
-    accelerator = candidate.variant.accelerator
-    problem = missing(accelerator, host, native=not candidate.in_container)
-    if problem is None:
-        names = ", ".join(dict.fromkeys(gpu.name or gpu.vendor for gpu in gpus))
-        return Verdict(Code.ACCELERATOR, True, candidate.label, names, accelerator)
-    code = Code.ACCESS if problem.code is Lack.NO_WAY_IN else Code.ACCELERATOR
-    return Verdict(code, False, candidate.label, problem.found, problem.required, problem.hint)
-
-
-def _driver(candidate: Candidate, gpus: tuple[Gpu, ...]) -> Verdict:
-    requires = candidate.variant.requires
-    old = [gpu for gpu in gpus if gpu.driver and is_older(gpu.driver, _needed(gpu, requires))]
-    shown = old or gpus
-    found = min((gpu.driver for gpu in shown if gpu.driver), key=_numbers, default="")
-    strictest = max(shown, key=lambda gpu: _numbers(_needed(gpu, requires)))
-    is_ptx = strictest.target in requires.ptx_targets
-    why = f" for {strictest.target}, for which it has PTX alone" if is_ptx else ""
-    return Verdict(
-        Code.DRIVER,
-        not old,
-        candidate.label,
-        f"the driver is {found or 'not known'}",
-        f"{_needed(strictest, requires)} or newer{why}",
-        "update the GPU's driver, or use a variant for an older one",
-    )
-
-
-def _needed(gpu: Gpu, requires: Requirements) -> str:
-    """The oldest driver that runs what a variant has for this GPU."""
-    return requires.ptx_driver if gpu.target in requires.ptx_targets else requires.driver
-
-
-def _target(candidate: Candidate, gpus: tuple[Gpu, ...]) -> Verdict:
-    required = candidate.variant.requires.targets
-    foreign = [gpu.target for gpu in gpus if gpu.target and gpu.target not in required]
-    found = ", ".join(dict.fromkeys(foreign or [gpu.target for gpu in gpus if gpu.target]))
-    more = f" and {len(required) - _LISTED} more" if len(required) > _LISTED else ""
-    return Verdict(
-        Code.TARGET,
-        not foreign,
-        candidate.label,
-        f"the GPU is {found or 'not known'}",
-        ", ".join(required[:_LISTED]) + more,
-        "this variant is not compiled for it: use another",
-    )
-
-
 def _here(candidate: Candidate) -> Iterator[Verdict]:
     found = f"version {candidate.version} is" if candidate.is_installed else "it is not"
     yield Verdict(
@@ -329,7 +282,3 @@ def install_hint(candidate: Candidate) -> str:
     version = candidate.variant.accelerator_version
     variant = f" --variant {candidate.variant.name}" if version else ""
     return f"runner install-runner --backend {candidate.name} --gpu {gpu}{variant}"
-
-
-def _numbers(version: str) -> tuple[int, ...]:
-    return tuple(int(number) for number in re.findall(r"\d+", version))

@@ -14,6 +14,7 @@ from runner.engines.yaml_tree import Mapping, Node, Scalar, Sequence
 
 MAX_TOLD = 20
 _SHOWN = 60
+_LIST = "a list, such as [a, b]"
 
 Word = TypeVar("Word", bound=StrEnum)
 
@@ -24,7 +25,7 @@ _UNITS = {"M": 1 << 20, "G": 1 << 30}
 
 @dataclass(slots=True)
 class Mistakes:
-    """What is wrong in one file, each with its line, in the order of lines."""
+    """What is wrong in one file, each with its line and how to mend it, in the order of lines."""
 
     found: list[tuple[int, str]] = field(default_factory=list)
 
@@ -32,7 +33,8 @@ class Mistakes:
         self.found.append((line, f"{where}: {message}" if where else message))
 
     def lines(self, file: object) -> tuple[str, ...]:
-        told = [f"{file}:{line}: {message}" for line, message in sorted(self.found)]
+        """One line for each, whatever stands in the file: names in it may hold line breaks."""
+        told = [f"{file}:{line}: {_printable(message)}" for line, message in sorted(self.found)]
         more = [f"and {len(told) - MAX_TOLD} more"] if len(told) > MAX_TOLD else []
         return (*told[:MAX_TOLD], *more)
 
@@ -61,7 +63,7 @@ class Section:
             return
         self._entries = node.entries
         for line, name in node.duplicates:
-            mistakes.add(line, self.name(name), "it stands here a second time")
+            mistakes.add(line, self.name(name), "it stands here a second time: keep one")
 
     def name(self, key: str) -> str:
         """A field's name as mistakes call it."""
@@ -75,16 +77,17 @@ class Section:
     def has(self, key: str) -> bool:
         return key in self._entries
 
-    def node(self, key: str, *, required: bool = False) -> Node | None:
+    def node(self, key: str, *, required: bool = False, allowed: str = "") -> Node | None:
+        """`allowed` are words for what a required one that is missing may be."""
         self._asked[key] = None
         if key in self._entries:
             return self._entries[key][1]
         if required and self._is_mapping:
-            self.mistakes.add(self.line, self.name(key), "it is missing")
+            self.mistakes.add(self.line, self.name(key), f"it is missing, allowed: {allowed}")
         return None
 
     def text(self, key: str, shape: Shape, *, required: bool = False) -> str:
-        node = self.node(key, required=required)
+        node = self.node(key, required=required, allowed=shape.words)
         return "" if node is None else self._text(node, self.name(key), shape)
 
     def texts(self, key: str, shape: Shape, *, required: bool = False) -> tuple[str, ...]:
@@ -134,7 +137,7 @@ class Section:
         return False
 
     def word(self, key: str, words: type[Word], stand_in: Word, *, required: bool = False) -> Word:
-        node = self.node(key, required=required)
+        node = self.node(key, required=required, allowed=", ".join(words))
         if node is None:
             return stand_in
         return self._word(node, self.name(key), words) or stand_in
@@ -193,19 +196,19 @@ class Section:
                 )
 
     def _items(self, key: str, required: bool) -> tuple[Node, ...]:
-        node = self.node(key, required=required)
+        node = self.node(key, required=required, allowed=_LIST)
         if node is None:
             return ()
         if isinstance(node, Sequence) and (node.items or not required):
             return node.items
         found = "an empty list" if isinstance(node, Sequence) else shown(node)
-        self.wrong(key, f"found {found}, allowed: a list, such as [a, b]")
+        self.wrong(key, f"found {found}, allowed: {_LIST}")
         return ()
 
     def _once(self, key: str, found: Iterable[str]) -> None:
         for text, count in Counter(found).items():
             if text and count > 1:
-                self.wrong(key, f"{str(text)!r} stands there more than once")
+                self.wrong(key, f"{str(text)!r} stands there more than once: keep one")
 
     def _text(self, node: Node, where: str, shape: Shape) -> str:
         if isinstance(node, Scalar) and shape.pattern.fullmatch(node.text):
@@ -237,6 +240,10 @@ def nearest(text: str, known: Iterable[str]) -> str:
 
 def _one_of(text: str, known: Collection[str]) -> str:
     return f"allowed: {', '.join(known)}. {nearest(text, known)}".removesuffix(". ")
+
+
+def _printable(text: str) -> str:
+    return "".join(one if one.isprintable() else "�" for one in text)
 
 
 def _short(text: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 
@@ -32,14 +32,16 @@ class Named:
     messages: tuple[str, ...]
 
 
-def named(values: Mapping[str, str], rules: FlagRules) -> Named:
+def named(values: Mapping[str, str], rules: FlagRules, above: Collection[str] = ()) -> Named:
     """Turns nested names into flags and options; raises BadInput for a name that nothing has.
 
-    The flags are not checked yet: a name may stand for one that is the runner's own.
+    The flags are not checked yet: a name may stand for one that is the runner's own. `above` are
+    options that are set by what goes before: nothing is said of them.
     """
     flags: list[str] = []
     options: dict[str, str] = {}
     messages: list[str] = []
+    setting: dict[str, str] = {}
     for name, value in values.items():
         target = _target(name, rules)
         if isinstance(target, str) and target.startswith("-"):
@@ -49,19 +51,19 @@ def named(values: Mapping[str, str], rules: FlagRules) -> Named:
             continue
         option, text = _option(name, target, value)
         options[option] = text
-        messages.append(f"{name} sets {option} to {text}")
-    return Named(tuple(flags), options, tuple(messages))
+        setting[option] = f"{name} sets {option} to {text}"
+    return Named(tuple(flags), options, (*messages, *_used(setting, above)))
 
 
-def routed(flags: Sequence[str], rules: FlagRules) -> Named:
+def routed(flags: Sequence[str], rules: FlagRules, above: Collection[str] = ()) -> Named:
     """Takes out the flags that stand for an option of the runner's own, such as a context size.
 
-    The flags that are left are not checked.
+    The flags that are left are not checked. `above` is as with `named`.
     """
     words = deque(flags)
     left: list[str] = []
     options: dict[str, str] = {}
-    messages: list[str] = []
+    setting: dict[str, str] = {}
     while words:
         given, equals, value = words.popleft().partition("=")
         option = rules.options.get(known_name(given, rules))
@@ -73,12 +75,25 @@ def routed(flags: Sequence[str], rules: FlagRules) -> Named:
                 raise without_value(given)
             value = words.popleft()
         options[option] = value
-        messages.append(f"{given} sets {option} to {value}")
-    return Named(tuple(left), options, tuple(messages))
+        setting[option] = f"{given} sets {option} to {value}"
+    return Named(tuple(left), options, tuple(_used(setting, above)))
+
+
+def target_of(name: str, rules: FlagRules) -> Target | None:
+    """What a user's name stands for, None for one that the engine does not know."""
+    return rules.nested.get(_plain(name))
+
+
+def _plain(name: str) -> str:
+    return name.strip().replace("-", "_")
+
+
+def _used(setting: Mapping[str, str], above: Collection[str]) -> list[str]:
+    return [message for option, message in setting.items() if option not in above]
 
 
 def _target(name: str, rules: FlagRules) -> Target:
-    plain = name.strip().replace("-", "_")
+    plain = _plain(name)
     if plain in rules.impossible:
         raise BadInput(f"{name} can't be set: {rules.impossible[plain]}", hint="take it out")
     if plain in rules.nested:

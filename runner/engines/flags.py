@@ -58,7 +58,8 @@ class FlagRules:
     or `sampling.top_k` → a flag (with its dashes) or the name of a field of `Options`.
     `impossible`: a user's name → why the engine can't do that. `options`: a flag that the runner
     sets itself → the field of `Options` that says to what. `gone`: a flag of older versions → what
-    stands in its place.
+    stands in its place. `says`: a flag → the fields of `Options` of which it says the same in its
+    own words, or one name for all its spellings.
 
     `joins`: the engine's parser knows `--flag=value`. `dotted`: it knows `--flag.part value` for
     parts of a flag whose value is JSON.
@@ -71,6 +72,7 @@ class FlagRules:
     impossible: Mapping[str, str] = field(default_factory=dict)
     options: Mapping[str, str] = field(default_factory=dict)
     gone: Mapping[str, str] = field(default_factory=dict)
+    says: Mapping[str, frozenset[str]] = field(default_factory=dict)
     joins: bool = True
     dotted: bool = False
 
@@ -87,7 +89,7 @@ def checked(
     return tuple(
         word
         for flag, values in parsed(flags, rules, allowed=allowed)
-        for word in _written(flag, values, rules)
+        for word in written(flag, values, rules)
     )
 
 
@@ -138,7 +140,7 @@ def without_value(flag: str) -> BadInput:
     return BadInput(f"{flag} needs a value", hint=f"write {flag} VALUE, or {flag}=VALUE")
 
 
-def _written(flag: str, values: Sequence[str], rules: FlagRules) -> Iterator[str]:
+def written(flag: str, values: Sequence[str], rules: FlagRules) -> Iterator[str]:
     """argparse takes a text that begins with a dash only where it is joined to its flag."""
     if rules.joins and len(values) == 1 and is_flag(values[0]):
         yield f"{flag}={values[0]}"

@@ -78,14 +78,25 @@ _MAX_SEED = 2**32 - 1
 
 _FLAGS_INSTEAD = "it is a flag that nobody checks: give the flag itself"
 _DOWNLOADS = "the runner pulls models, and checks what it pulled"
+_OTHER_MODES = "the runner starts one server for a model, and no router is above it"
+_TOLD = "it tells every client what the others ask"
 _GATEWAY = "it would change where the engine listens, and its paths"
 
 ENVIRONMENT_RULES = (
-    EnvironmentRule("LLAMA_ARG_*", Policy.FORBIDDEN, _FLAGS_INSTEAD),
+    *(
+        EnvironmentRule(name, Policy.FORBIDDEN, _FLAGS_INSTEAD)
+        for name in ("LLAMA_ARG_*", "MTMD_BACKEND_DEVICE")
+    ),
+    *(
+        EnvironmentRule(name, Policy.FORBIDDEN, _OTHER_MODES)
+        for name in ("LLAMA_SERVER_ROUTER_*", "LLAMA_SERVER_CHILD_*")
+    ),
+    EnvironmentRule("LLAMA_SERVER_SLOTS_DEBUG", Policy.FORBIDDEN, _TOLD),
     EnvironmentRule("AIP_*", Policy.FORBIDDEN, _GATEWAY),
-    EnvironmentRule("MODEL_ENDPOINT", Policy.FORBIDDEN, _DOWNLOADS),
-    EnvironmentRule("HF_*", Policy.FORBIDDEN, _DOWNLOADS),
-    EnvironmentRule("LLAMA_CACHE", Policy.FORBIDDEN, _DOWNLOADS),
+    *(
+        EnvironmentRule(name, Policy.FORBIDDEN, _DOWNLOADS)
+        for name in ("MODEL_ENDPOINT", "HF_*", "HUGGINGFACE_*", "LLAMA_CACHE")
+    ),
     EnvironmentRule(
         "GGML_BACKEND_PATH",
         Policy.FORBIDDEN,

@@ -8,6 +8,7 @@ from functools import cache
 from runner.engines.flag_help import every_spelling, from_help
 from runner.engines.flags import FlagRules
 from runner.engines.llamacpp_fields import IMPOSSIBLE, NAMES
+from runner.engines.meanings import every_meaning
 
 
 def _table(*rows: tuple[str, Iterable[str]]) -> Mapping[str, str]:
@@ -82,6 +83,18 @@ DANGEROUS = _table(
     ("it lets every client change what holds for all", ("props",)),
 )
 
+_SAYS: Mapping[str, tuple[str, ...]] = {
+    "--ubatch-size": ("micro_batch_size",),
+    "--n-cpu-moe": ("cpu_moe_layers",),
+    "--cpu-moe": ("cpu_moe_layers",),
+    "--tensor-split": ("split",),
+    "--load-mode": ("mmap", "memory_lock"),
+    "--flash-attn": ("flash_attention",),
+    "--spec-draft-n-max": ("draft_tokens",),
+    "--reasoning-format": ("reasoning_parser",),
+}
+"""Flags of which options of another name say the same."""
+
 _LOAD_MODE = "use the options `mmap` and `memory_lock`, or --load-mode"
 _CHOOSE = "use the option `draft_tokens`, or --spec-draft-n-max"
 
@@ -109,6 +122,7 @@ def rules_from(text: str) -> FlagRules:
         impossible=IMPOSSIBLE,
         options=every_spelling({"--ctx-size": "context_size"}, text),
         gone=GONE,
+        says=every_meaning(text, _SAYS),
         joins=False,
     )
 

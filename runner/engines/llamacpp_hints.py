@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from runner.engines.host_hints import NO_DRIVER, NO_DRIVER_LIBRARY, anew, library_missing
 from runner.engines.loghints import Hint
 
 _LESS_MEMORY = (
@@ -10,10 +11,16 @@ _LESS_MEMORY = (
 )
 
 HINTS = (
+    NO_DRIVER_LIBRARY,
+    library_missing("llama.cpp"),
     Hint(
-        r"error while loading shared libraries: (?P<library>[^:\s]+)",
-        "{library} is missing: the engine's image is incomplete, or the wrong one for this host's "
-        "GPU; run `runner install-runner --force`",
+        r"failed to load \S*libggml-cuda\.so",
+        f"llama.cpp's part for NVIDIA GPUs can't be loaded, most often for want of the driver: "
+        f"{NO_DRIVER}",
+    ),
+    Hint(
+        r"failed to load \S*(?P<library>libggml-[\w.+-]+)",
+        f"llama.cpp's part {{library}} can't be loaded: {anew('llama.cpp')}",
     ),
     Hint(
         r"no kernel image is available|device kernel image is invalid",

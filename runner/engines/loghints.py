@@ -11,6 +11,10 @@ MAX_LINE = 2000
 """Characters of a line that are looked at: an engine may print a whole prompt."""
 
 
+_ERROR = re.compile(r"\b(?:\w+\.)*[A-Z]\w*(?:Error|Exception): \S.*")
+_ELSEWHERE = re.compile(r"root cause|see (?:stack trace|the log)", re.IGNORECASE)
+
+
 @dataclass(frozen=True, slots=True)
 class Hint:
     """`pattern` is a regular expression, whatever the case of its letters; `advice` may use its
@@ -29,6 +33,16 @@ def hint_from(log: Sequence[str], hints: Sequence[Hint]) -> str:
             if found:
                 groups = {name: text or "" for name, text in found.groupdict().items()}
                 return hint.advice.format(**groups)
+    return ""
+
+
+def cause_in(log: Sequence[str]) -> str:
+    """The newest line in which a Python program names its error, and not one that points to
+    another; "" where there is none."""
+    for line in reversed(log):
+        found = _ERROR.search(line[:MAX_LINE])
+        if found and not _ELSEWHERE.search(found[0]):
+            return found[0].strip()
     return ""
 
 

@@ -13,6 +13,7 @@ from runner.engines.environment import EnvironmentRule, Policy
 from runner.engines.flag_help import from_help
 from runner.engines.flags import FlagRules
 from runner.engines.loghints import hint_from
+from runner.engines.meanings import every_meaning
 from runner.engines.mlx_hints import HINTS
 from runner.engines.options import Options
 from runner.engines.unsupported import refuse_unsupported
@@ -72,6 +73,13 @@ _OPTIONS = {
     "--draft-model": "draft_model",
     "--chat-template-file": "chat_template",
 }
+_SAYS = {
+    "--decode-concurrency": ("parallel",),
+    "--prefill-step-size": ("batch_size",),
+    "--num-draft-tokens": ("draft_tokens",),
+    "--kv-bits": ("kv_cache_dtype",),
+}
+"""Flags of which options of another name say the same."""
 _NAMES = {
     "n_ctx": "context_size",
     "max_model_len": "context_size",
@@ -83,7 +91,15 @@ _HUB = "the runner pulls models"
 _ONE_MACHINE = "one instance runs on one machine"
 ENVIRONMENT_RULES = (
     EnvironmentRule("HF_HUB_OFFLINE", Policy.FORCED, _HUB, value="1"),
-    EnvironmentRule("HF_*", Policy.FORBIDDEN, _HUB),
+    *(
+        EnvironmentRule(name, Policy.FORBIDDEN, _HUB)
+        for name in ("HF_*", "HUGGINGFACE_*", "TRANSFORMERS_CACHE", "MLXLM_USE_MODELSCOPE")
+    ),
+    EnvironmentRule(
+        "MLX_MPI_LIBNAME",
+        Policy.FORBIDDEN,
+        "it would put other code into the engine's own program",
+    ),
     EnvironmentRule("PYTHON*", Policy.FORBIDDEN, "its Python is cut off from all others"),
     *(
         EnvironmentRule(name, Policy.FORBIDDEN, _ONE_MACHINE)
@@ -202,7 +218,12 @@ def rules_from(text: str) -> FlagRules:
     free = [flag for flag in known if flag not in _OWN]
     names = {flag.removeprefix("--").replace("-", "_"): flag for flag in free}
     return FlagRules(
-        known=known, own=_OWN, dangerous=_DANGEROUS, nested=names | _NAMES, options=_OPTIONS
+        known=known,
+        own=_OWN,
+        dangerous=_DANGEROUS,
+        nested=names | _NAMES,
+        options=_OPTIONS,
+        says=every_meaning(text, _SAYS),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from runner.engines.host_hints import anew, library_missing
 from runner.engines.loghints import Hint
 
 HINTS = (
@@ -23,10 +24,18 @@ HINTS = (
     ),
     Hint(
         r"unsupported compressed-tensors format|Only bits=.* is supported|"
-        r"Found \S*g_idx in weights|"
-        r"Unsupported modelopt quant_algo|Cannot infer the quantization mode",
+        r"Found \S*g_idx in weights|requested number of bits \d+ is not supported|"
+        r"Unsupported modelopt quant_algo|Cannot infer the quantization mode|"
+        r"error: 'quant_method'$|"
+        r"Received \d+ parameters not in model: .*"
+        r"\.(absmax|quant_map|qweight|weight_scale|weight_scale_inv|weight_packed|codebooks)\b",
         "MLX LM can't read this quantization: use one of mlx-community's, or another engine "
         "(`runner explain`)",
+    ),
+    Hint(
+        r"local variable 'model_dtype'",
+        "config.json tells of a quantization that the weights don't have: remove and pull the "
+        "model again, or use another one",
     ),
     Hint(
         r"\[load_safetensors\]|Invalid json (header )?length|Unable to (read|load)|"
@@ -47,11 +56,10 @@ HINTS = (
         r"Can't (load|instantiate) tokenizer",
         "the model's tokenizer is missing or damaged: pull the model again",
     ),
+    library_missing("mlx-lm", "environment"),
     Hint(
-        r"No module named '?(?P<name>[\w.]+)|Library not loaded: (?P<lib>\S+)|"
-        r"error while loading shared libraries: (?P<shared>[^:\s]+)",
-        "{name}{lib}{shared} is missing: the engine's environment is incomplete; "
-        "run `runner install-runner --force`",
+        r"No module named '?(?P<name>[\w.]+)|Library not loaded: (?P<lib>\S+)",
+        f"{{name}}{{lib}} is missing: the engine's environment is incomplete; run {anew('mlx-lm')}",
     ),
     Hint(
         r"macOS .* or (newer|later)|built for newer macOS|Metal .*(not supported|version)",

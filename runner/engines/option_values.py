@@ -11,7 +11,7 @@ from types import NoneType, UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
 from runner.engines.arguments import LONGEST, is_argument
-from runner.engines.options import Options
+from runner.engines.options import Options, Switch
 from runner.errors import BadInput
 from runner.names import near_hint
 
@@ -136,8 +136,9 @@ def _many(name: str, kind: type, value: Any) -> tuple[Any, ...]:  # noqa: ANN401
 
 
 def _word(name: str, kind: type[StrEnum], value: Any) -> StrEnum:  # noqa: ANN401
-    if isinstance(value, bool):
-        value = "on" if value else "off"
+    said = _WORDS.get(value.lower()) if isinstance(value, str) and kind is Switch else value
+    if isinstance(said, bool):
+        value = "on" if said else "off"
     try:
         return kind(str(value).lower())
     except ValueError:

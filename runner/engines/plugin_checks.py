@@ -34,6 +34,7 @@ _RULES: Mapping[str, Any] = {
     "impossible": str,
     "options": str,
     "gone": str,
+    "says": frozenset,
 }
 """What the mappings of FlagRules hold."""
 _MAYBE_EMPTY = {
@@ -76,10 +77,23 @@ def checked(plugin: Any, source: str, runs_itself: bool) -> Facts:  # noqa: ANN4
         wrong = [*_of_form(plugin, facts, runs_itself)]
     if wrong:
         raise _refused(source, wrong)
+    return _copied(facts)
+
+
+def _copied(facts: Facts) -> Facts:
+    """In plain collections: one of the plug-in's own could run code whenever it is read."""
+    about = facts.description
+    rules: dict[str, Any] = {name: dict(getattr(facts.flag_rules, name)) for name in _RULES}
+    variants = (
+        replace(one, quantizations=dict(one.quantizations)) for one in facts.description.variants
+    )
     return replace(
         facts,
+        description=replace(about, formats=dict(about.formats), variants=tuple(variants)),
         supported=frozenset(facts.supported),
+        flag_rules=replace(facts.flag_rules, **rules),
         environment_rules=tuple(facts.environment_rules),
+        metrics=dict(facts.metrics),
     )
 
 

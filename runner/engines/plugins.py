@@ -10,17 +10,17 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import Any, Protocol, cast, runtime_checkable
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from runner.engines.base import Command, Endpoint, Metric, Plan
 from runner.engines.description import EngineDescription
 from runner.engines.environment import EnvironmentRule
 from runner.engines.flags import FlagRules
-from runner.engines.foreign import Call, Failed, told
+from runner.engines.foreign import Call, Failed, Late, called, told
 from runner.engines.plugin_checks import Facts, checked, is_command
 from runner.errors import BadInput, EngineFailed, RunnerError
 
@@ -30,6 +30,12 @@ GROUP = "runner.engines"
 LOAD_S = 10.0
 """All plug-ins together have so long to be imported and to describe themselves: the daemon waits
 for them when it starts."""
+COMMAND_S = 5.0
+"""A command is made of the plan alone: whoever starts the engine waits for it."""
+HINT_S = 1.0
+"""A hint is read out of a few lines, and an error waits for it."""
+
+Made = TypeVar("Made")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +77,35 @@ class SelfRunning(Protocol):
         ...
 
 
+class Patience:
+    """Calls of one kind to one plug-in. While one hangs, no other is begun: each would hold a
+    thread for good, and keep its caller waiting for nothing."""
+
+    def __init__(self) -> None:
+        self._hangs: Call[Any] | None = None
+
+    def called(self, work: Callable[[], Made], timeout_s: float) -> Made:
+        """Raises Failed, and RunnerError where the code itself raised one."""
+        if self._hangs is not None and not _has_returned(self._hangs):
+            raise Failed("it still hangs in an earlier call")
+        call = Call(work)
+        try:
+            return call.result(timeout_s)
+        except Failed as error:
+            self._hangs = call if isinstance(error, Late) else None
+            raise
+
+
+def _has_returned(call: Call[Any]) -> bool:
+    try:
+        call.result(0)
+    except Late:
+        return False
+    except (Failed, RunnerError):
+        return True
+    return True
+
+
 @dataclass(frozen=True, slots=True)
 class PluggedEngine:
     """An engine out of an entry point: its facts were read and checked once, its code is never
@@ -79,6 +114,8 @@ class PluggedEngine:
     source: str
     facts: Facts
     plugin: object
+    _commands: Patience = field(default_factory=Patience, compare=False, repr=False)
+    _hints: Patience = field(default_factory=Patience, compare=False, repr=False)
 
     @property
     def description(self) -> EngineDescription:
@@ -106,31 +143,47 @@ class PluggedEngine:
 
     @property
     def runner(self) -> SelfRunning | None:
-        """The plug-in, where it can run the engine itself."""
-        return self.plugin if isinstance(self.plugin, SelfRunning) else None
+        """The plug-in, where it can run the engine itself. Blocking: even the question for what
+        it has may run code of its own."""
+        plugin = self.plugin
+        try:
+            return called(lambda: plugin if isinstance(plugin, SelfRunning) else None, COMMAND_S)
+        except (Failed, RunnerError) as error:
+            log.warning("%s can't say whether it runs itself: %s", self.source, error)
+            return None
 
     def command(self, plan: Plan) -> Command:
-        """Raises EngineFailed where the plug-in raises anything but a RunnerError."""
-        make = getattr(self.plugin, "command", None)
-        if make is None:
-            return Command(())
+        """Raises EngineFailed where the plug-in hangs, or raises anything but a RunnerError."""
         try:
-            made = make(plan)
-        except RunnerError:
-            raise
-        except Exception as error:
-            raise EngineFailed(f"{self.source} can't make a command: {told(error)}") from error
-        if not is_command(made):
+            made = self._commands.called(lambda: self._made(plan), COMMAND_S)
+        except Failed as error:
+            raise EngineFailed(
+                f"{self.source} can't make a command: {error}",
+                hint="update or remove that package, then `runner restart-runner`",
+            ) from error
+        if made is None:
             raise EngineFailed(f"{self.source} made a command that is no `Command` of texts")
-        return cast("Command", made)
+        return made
 
     def hint(self, log_lines: Sequence[str]) -> str:
-        find = getattr(self.plugin, "hint", None)
+        """Nothing where the plug-in raises or hangs, which is logged."""
         try:
-            found = find(log_lines) if find else ""
-        except Exception as error:
-            log.warning("%s has no hint: %s", self.source, told(error))
+            return self._hints.called(lambda: self._found(log_lines), HINT_S)
+        except (Failed, RunnerError) as error:
+            log.warning("%s has no hint: %s", self.source, error)
             return ""
+
+    def _made(self, plan: Plan) -> Command | None:
+        """None for what is no command. Runs the plug-in's code, as the next one does."""
+        make = getattr(self.plugin, "command", None)
+        made: Any = Command(()) if make is None else make(plan)
+        if not is_command(made):
+            return None
+        return Command(tuple(made.arguments), dict(made.environment))
+
+    def _found(self, log_lines: Sequence[str]) -> str:
+        find = getattr(self.plugin, "hint", None)
+        found = find(log_lines) if find else ""
         return found if isinstance(found, str) else ""
 
 
@@ -154,7 +207,7 @@ def _outcome(
     try:
         return call.result(max(0.0, deadline - time.monotonic()))
     except Failed as error:
-        late = f"it did not load within {LOAD_S:.0f} s" if error.__cause__ is None else error
+        late = f"it did not load within {LOAD_S:.0f} s" if isinstance(error, Late) else error
         return BadInput(
             f"{source_of(point)} is left out: {late}",
             hint="update or remove that package, then `runner restart-runner`",

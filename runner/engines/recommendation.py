@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from runner.engines.base import Engine
 from runner.engines.candidate import Candidate
 from runner.engines.description import Variant
-from runner.engines.evaluation import evaluate_host
+from runner.engines.host_evaluation import evaluate_host
 from runner.engines.native import NATIVE_VARIANT, has_wheel
+from runner.engines.unknown_names import no_variant, no_variant_for
 from runner.engines.verdicts import Verdict
 from runner.errors import BadInput, EngineNotInstalled, NoEngineFits
 from runner.hardware.host import HostFacts
-from runner.names import Accelerator, gpu_word, near_hint
+from runner.names import Accelerator
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,18 +56,11 @@ def _asked(engine: Engine, wanted: Accelerator | None, name: str) -> Sequence[Va
             )
         if found is None:
             names = [variant.name for variant in about.variants]
-            raise BadInput(
-                f"{about.name} has no variant {name!r}", hint=near_hint(name, names, "variants")
-            )
+            raise no_variant(about.name, name, names)
         return (found,)
     variants = [one for one in about.variants if wanted in (None, one.accelerator)]
     if not variants:
-        there = ", ".join(
-            dict.fromkeys(f"--gpu {gpu_word(one.accelerator)}" for one in about.variants)
-        )
-        raise EngineNotInstalled(
-            f"{about.name} has no variant for {wanted}", hint=f"there is: {there or 'none'}"
-        )
+        raise no_variant_for(about.name, wanted, about.variants, EngineNotInstalled)
     return variants
 
 

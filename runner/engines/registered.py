@@ -8,7 +8,7 @@ from pathlib import Path
 from runner.engines.base import Engine
 from runner.engines.catalog import descriptions
 from runner.engines.description import EngineDescription
-from runner.engines.selection import no_engine
+from runner.engines.unknown_names import no_engine
 from runner.errors import BadSettings, RunnerError
 from runner.names import near_hint
 from runner.settings import Settings

@@ -14,11 +14,13 @@ from dataclasses import dataclass, field
 from runner.artifacts.media import ModelFormat
 from runner.engines.candidate import Candidate, Wish
 from runner.engines.evaluation import evaluate, install_hint
+from runner.engines.host_evaluation import evaluate_host
+from runner.engines.unknown_names import no_engine, no_variant, no_variant_for
 from runner.engines.verdicts import Code, Verdict
-from runner.errors import BadInput, EngineNotFound, EngineNotInstalled, NoEngineFits, RunnerError
+from runner.errors import EngineNotInstalled, NoEngineFits, RunnerError
 from runner.hardware.host import HostFacts
 from runner.models.traits import ModelTraits
-from runner.names import gpu_word, near_hint
+from runner.names import Target
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +114,8 @@ def decide(
     """Judges every candidate and puts them in order. Raises EngineNotFound for an engine that is
     not among them, BadInput for a variant that it does not have."""
     _check_names(candidates, wish)
-    judged = [Judged(one, evaluate(one, traits, host, wish)) for one in candidates]
+    here = [one for one in candidates if all(verdict.ok for verdict in evaluate_host(one, host))]
+    judged = [Judged(one, evaluate(one, traits, host, wish, here)) for one in candidates]
     ordered = _ordered(judged, traits.format, preferences)
     able = [one.candidate for one in ordered if one.can_serve]
     return Decision(
@@ -127,15 +130,9 @@ def _check_names(candidates: Sequence[Candidate], wish: Wish) -> None:
     names = sorted({one.name for one in candidates})
     if wish.engine and wish.engine not in names:
         raise no_engine(wish.engine, names)
-    variants = sorted({one.variant.name for one in candidates if one.name == wish.engine})
-    if wish.engine and wish.variant and wish.variant not in variants:
-        hint = near_hint(wish.variant, variants, "variants")
-        raise BadInput(f"{wish.engine} has no variant {wish.variant!r}", hint=hint)
-
-
-def no_engine(name: str, names: Sequence[str]) -> EngineNotFound:
-    """For a name that is none of these."""
-    return EngineNotFound(f"{name!r} is not an engine", hint=near_hint(name, names, "engines"))
+    variants = sorted({one.variant.name for one in candidates if wish.engine in ("", one.name)})
+    if wish.variant and wish.variant not in variants:
+        raise no_variant(wish.engine, wish.variant, variants)
 
 
 def _ordered(
@@ -265,12 +262,17 @@ def _refusal(decision: Decision) -> RunnerError:
         )
     asked = [one for one in judged if all(v.ok for v in one.verdicts if v.code is Code.ENGINE)]
     if not asked:
-        return _no_such_variant(judged)
+        return _no_variant_for(judged, decision.wish)
     least = min(_distance(one) for one in asked)
     worth = [one for one in asked if _distance(one) == least]
-    hint = next(verdict.hint for one in worth for verdict in one.hard)
+    hint = min((verdict for one in worth for verdict in one.hard), key=_needs_another_host).hint
     subject = f"{who} can't" if who else "no engine can"
     return NoEngineFits(f"{subject} serve this model: {_shared(worth)}", hint=hint)
+
+
+def _needs_another_host(verdict: Verdict) -> bool:
+    """Another model is nearer than another machine."""
+    return verdict.code in {Code.PLATFORM, Code.ACCELERATOR}
 
 
 def _shared(judged: Sequence[Judged]) -> str:
@@ -291,12 +293,13 @@ def _distance(one: Judged) -> tuple[bool, bool, int]:
     return Code.FORMAT in codes, bool(codes & hard), len(one.against)
 
 
-def _no_such_variant(judged: Sequence[Judged]) -> RunnerError:
-    """An engine was asked for on an accelerator that it has no variant for."""
-    against = [v for one in judged for v in one.against if v.code is Code.ENGINE]
-    there = dict.fromkeys(
-        f"--backend {one.candidate.name} --gpu {gpu_word(one.candidate.variant.accelerator)}"
+def _no_variant_for(judged: Sequence[Judged], wish: Wish) -> RunnerError:
+    """An accelerator was asked for that nothing which was asked for is made for."""
+    asked = [
+        one.candidate.variant
         for one in judged
-    )
-    reasons = "; ".join(dict.fromkeys(str(verdict) for verdict in against))
-    return NoEngineFits(f"no variant is what was asked for: {reasons}", hint=", ".join(there))
+        if wish.engine in ("", one.candidate.name)
+        and wish.variant in ("", one.candidate.variant.name)
+    ]
+    who = str(Target(wish.engine, wish.variant))
+    return no_variant_for(who, wish.accelerator, asked, NoEngineFits)

@@ -12,6 +12,7 @@ from runner.engines.environment import EnvironmentRule, Policy
 from runner.engines.flag_help import from_help
 from runner.engines.flags import FlagRules
 from runner.engines.loghints import hint_from
+from runner.engines.meanings import every_meaning
 from runner.engines.options import Options, Switch
 from runner.engines.transformers_hints import HINTS
 from runner.engines.unsupported import refuse_unsupported
@@ -60,6 +61,14 @@ _DANGEROUS = {
     "--decision-config": "it makes the engine read a file that is not the model's",
 }
 _OPTIONS = {"--context-size": "context_size", "--chat-template": "chat_template"}
+_SAYS = {
+    "--default-seed": ("seed",),
+    "--attn-implementation": ("flash_attention",),
+    "--reasoning": ("reasoning_budget",),
+    "--cb-max-batch-tokens": ("max_batched_tokens",),
+    "--cb-max-memory-percent": ("gpu_memory_utilization",),
+}
+"""Flags of which options of another name say the same."""
 _NAMES = {"n_ctx": "context_size", "max_model_len": "context_size", "n_threads": "threads"}
 
 _HUB = "the runner pulls models; engines have no network"
@@ -67,6 +76,10 @@ ENVIRONMENT_RULES = (
     EnvironmentRule("HF_HUB_OFFLINE", Policy.FORCED, _HUB, value="1"),
     EnvironmentRule("HF_*", Policy.FORBIDDEN, _HUB),
     EnvironmentRule("TRANSFORMERS_CACHE", Policy.FORBIDDEN, _HUB),
+    *(
+        EnvironmentRule(name, Policy.FORBIDDEN, "an instance is one process on one machine")
+        for name in ("WORLD_SIZE", "RANK", "LOCAL_RANK", "MASTER_*", "TORCHELASTIC_*")
+    ),
     EnvironmentRule(
         "OMP_WAIT_POLICY",
         Policy.DEFAULT,
@@ -179,7 +192,12 @@ def rules_from(text: str) -> FlagRules:
     free = [flag for flag in known if flag not in _OWN]
     names = {flag.removeprefix("--").replace("-", "_"): flag for flag in free}
     return FlagRules(
-        known=known, own=_OWN, dangerous=_DANGEROUS, nested=names | _NAMES, options=_OPTIONS
+        known=known,
+        own=_OWN,
+        dangerous=_DANGEROUS,
+        nested=names | _NAMES,
+        options=_OPTIONS,
+        says=every_meaning(text, _SAYS),
     )
 
 

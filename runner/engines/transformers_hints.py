@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from runner.engines.host_hints import NO_DRIVER_LIBRARY, NO_GPU, anew, library_missing
 from runner.engines.loghints import Hint
 
 HINTS = (
@@ -36,6 +37,11 @@ HINTS = (
         "the model's weights are damaged: remove and pull the model again",
     ),
     Hint(
+        r"the weights lack (?P<count>\d+) of the model's tensors: (?P<name>[^\s,]+)",
+        "the model's files lack weights, {name} among {count}: remove and pull the model again; "
+        "if that doesn't help, they are not for its config.json: use another model",
+    ),
+    Hint(
         r"no file named model\.safetensors|does not appear to have a file named",
         "a file of the model is missing: remove and pull the model again",
     ),
@@ -55,11 +61,12 @@ HINTS = (
         r"Can't (load|instantiate) (tokenizer|a processor)|Unable to load (vocabulary|tokenizer)",
         "the model's tokenizer or config.json is missing or damaged: pull the model again",
     ),
+    NO_GPU,
+    NO_DRIVER_LIBRARY,
+    library_missing("transformers"),
     Hint(
-        r"No module named '?(?P<name>[\w.]+)|"
-        r"error while loading shared libraries: (?P<lib>[^:\s]+)",
-        "{name}{lib} is missing: the engine's image is incomplete; "
-        "run `runner install-runner --force`",
+        r"No module named '?(?P<name>[\w.]+)",
+        f"{{name}} is missing: the engine's image is incomplete; run {anew('transformers')}",
     ),
     Hint(
         r"No such option:? '?(?P<flag>-[\w-]+)",

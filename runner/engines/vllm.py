@@ -18,6 +18,7 @@ from runner.engines.vllm_flags import ENVIRONMENT, flag_rules
 from runner.engines.vllm_hints import HINTS
 from runner.engines.vllm_overrides import config_overrides, route_overrides
 from runner.engines.vllm_parsers import reasoning_parser, tool_parser
+from runner.engines.vllm_targets import has_kernels
 from runner.errors import BadInput
 
 SUPPORTED = frozenset(
@@ -86,6 +87,9 @@ class Vllm:
     @property
     def native_arguments(self) -> tuple[str, ...]:
         return ()
+
+    def has_kernels(self, quantization: str, target: str) -> bool:
+        return has_kernels(quantization, target)
 
     def command(self, plan: Plan) -> Command:
         """Arguments for the images' entrypoint. Raises BadInput that names the option."""

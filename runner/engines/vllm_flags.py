@@ -8,6 +8,7 @@ from functools import cache
 from runner.engines.environment import EnvironmentRule, Policy
 from runner.engines.flag_help import every_spelling, from_help
 from runner.engines.flags import FlagRules
+from runner.engines.meanings import every_meaning
 from runner.engines.option_values import ALIASES
 
 
@@ -96,6 +97,14 @@ OPTIONS = {
 }
 """Flags of the runner's own whose values are those of options."""
 
+SAYS = {
+    "--max-num-seqs": ("parallel",),
+    "--max-num-batched-tokens": ("batch_size", "max_batched_tokens"),
+    "--safetensors-load-strategy": ("mmap",),
+    "--tool-call-parser": ("tool_parser",),
+}
+"""Flags of which options of another name say the same."""
+
 IMPOSSIBLE = {
     "n_gpu_layers": "vLLM holds all layers on the GPUs; cpu_offload_gb moves some of them out",
     "gpu_layers": "vLLM holds all layers on the GPUs; cpu_offload_gb moves some of them out",
@@ -161,6 +170,7 @@ def rules_from(text: str) -> FlagRules:
         impossible=IMPOSSIBLE,
         options=every_spelling(OPTIONS, text),
         gone=GONE,
+        says=every_meaning(text, SAYS),
         dotted=True,
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from runner.engines.host_hints import NO_DRIVER_LIBRARY, NO_GPU, anew, library_missing
 from runner.engines.loghints import Hint
 
 _SMALLER = "or set a smaller context_size, or a smaller quantization of the model"
@@ -54,7 +55,7 @@ HINTS = (
     Hint(
         r"Insufficient space in /dev/shm .*?: (?P<size>\d+ MiB) required",
         "its processes need {size} of shared memory at a time, and there is less: "
-        "`runner install-runner --backend vllm --force`, and tell us if that does not help",
+        f"{anew('vllm')}, and tell us if that does not help",
     ),
     # Drivers and libraries.
     Hint(
@@ -68,27 +69,17 @@ HINTS = (
         r"no kernel image is available|not compiled for (?:this|your)|invalid device function",
         "this image has no code for this GPU: use another engine, or --gpu none",
     ),
-    Hint(
-        r"Found no NVIDIA driver|No CUDA GPUs are available|No HIP GPUs are available|"
-        r"Failed to infer device type",
-        "the engine sees no GPU: `runner status` tells what this host gives to containers; "
-        "--gpu none takes the CPU",
-    ),
+    NO_GPU,
     Hint(
         r"Bfloat16 is only supported on GPUs",
         "this GPU can't compute in bfloat16: `runner configure MODEL --dtype half`",
     ),
-    Hint(
-        r"error while loading shared libraries: (?P<library>[\w.+-]+)|"
-        r"(?P<library_too>[\w.+-]+\.so[\w.]*): cannot open shared object file",
-        "the engine image lacks the library {library}{library_too}: "
-        "`runner install-runner --backend vllm --force`",
-    ),
+    NO_DRIVER_LIBRARY,
+    library_missing("vllm"),
     Hint(
         r"operator torchvision::nms does not exist|undefined symbol: .*(?:c10|torch|at)|"
         r"Unable to find torch_shm_manager",
-        "the engine image holds parts that don't belong together: "
-        "`runner install-runner --backend vllm --force`",
+        f"the engine's image holds parts that don't belong together: {anew('vllm')}",
     ),
     # The model.
     Hint(

@@ -17,6 +17,7 @@ MAX_BYTES = 64 * 1024
 MAX_DEPTH = 8
 MAX_ITEMS = 2000
 MAX_TEXT = 2000
+_LOOK = ": look at quotes, brackets and indents here and just above"
 
 
 class NotATree(Exception):
@@ -69,22 +70,22 @@ def read_tree(content: bytes) -> Node:
     import yaml
 
     if len(content) > MAX_BYTES:
-        raise NotATree(1, f"it is longer than the {MAX_BYTES} bytes allowed")
+        raise NotATree(1, f"it is longer than the {MAX_BYTES} bytes allowed: shorten it")
     try:
         text = content.decode("utf-8")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
-        raise NotATree(line, "it is not UTF-8 text") from error
+        raise NotATree(line, "it is not UTF-8 text: save it as UTF-8") from error
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
         return _Reader(yaml.parse(text, Loader=loader)).document()
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         reason = " ".join(str(error.problem or error.context).split())
-        raise NotATree(mark.line + 1 if mark else 1, f"it is not YAML: {reason}") from error
+        raise NotATree(mark.line + 1 if mark else 1, f"it is not YAML: {reason}{_LOOK}") from error
     except (yaml.YAMLError, ValueError, ArithmeticError) as error:
         # PyYAML's own scanner lets what `int` and `chr` say of odd escapes and directives pass.
-        raise NotATree(1, f"it is not YAML: {' '.join(str(error).split())}") from error
+        raise NotATree(1, f"it is not YAML: {' '.join(str(error).split())}{_LOOK}") from error
 
 
 class _Reader:
@@ -99,12 +100,12 @@ class _Reader:
         event = self._next()  # the stream's start
         event = self._next()
         if not isinstance(event, DocumentStartEvent):
-            raise NotATree(1, "it is empty")
+            raise NotATree(1, "it is empty: begin with `schema: 1`")
         tree = self._node(self._next(), 1)
         self._next()  # the document's end
         event = self._next()
         if not isinstance(event, StreamEndEvent):
-            raise NotATree(_line(event), "it holds a second document")
+            raise NotATree(_line(event), "it holds a second document: take the `---` out")
         return tree
 
     def _next(self) -> Any:  # noqa: ANN401 - PyYAML's events have no types
@@ -117,9 +118,9 @@ class _Reader:
         if isinstance(event, AliasEvent) or event.anchor is not None:
             raise NotATree(line, "anchors and aliases (& and *) are not allowed: write it out")
         if event.tag is not None:
-            raise NotATree(line, f"the tag {event.tag!r} is not allowed")
+            raise NotATree(line, f"the tag {event.tag!r} is not allowed: take it out")
         if depth > MAX_DEPTH:
-            raise NotATree(line, f"it is nested deeper than {MAX_DEPTH}")
+            raise NotATree(line, f"it is nested deeper than {MAX_DEPTH}: no field is")
         if isinstance(event, ScalarEvent):
             return _scalar(event)
         if isinstance(event, SequenceStartEvent):
@@ -155,13 +156,13 @@ class _Reader:
 
 def _scalar(event: Any) -> Scalar:  # noqa: ANN401
     if len(event.value) > MAX_TEXT:
-        raise NotATree(_line(event), f"a text is longer than {MAX_TEXT} characters")
+        raise NotATree(_line(event), f"a text is longer than {MAX_TEXT} characters: shorten it")
     return Scalar(_line(event), event.value, not event.style)
 
 
 def _limit(count: int, line: int) -> None:
     if count > MAX_ITEMS:
-        raise NotATree(line, f"there are more than {MAX_ITEMS} entries")
+        raise NotATree(line, f"there are more than {MAX_ITEMS} entries: no field has so many")
 
 
 def _line(event: Any) -> int:  # noqa: ANN401

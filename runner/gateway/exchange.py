@@ -177,13 +177,14 @@ class Exchange:
     ) -> Write:
         """Writes the head and the body's first bytes; returns what takes the rest."""
         assert self._lease is not None
-        client = self.client
+        client, lease = self.client, self._lease
         self._body = b""
         if framing is Framing.CLOSE:
             self.keep_alive = False
+        own = client.gateway.lines_of(lease.engine, client.default_headers)
         head = heads.response_to_client(
             lines,
-            client.gateway.lines_of(self._lease.engine, client.default_headers),
+            own + heads.fallback_line(lease.fallback),
             self._head.cors,
             length=length,
             chunked=framing is Framing.CHUNKED and not self.legacy,

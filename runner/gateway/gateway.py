@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from runner.gateway import routes
+from runner.gateway import heads, routes
 from runner.gateway.guard import Guard
 from runner.gateway.pool import Pool
 from runner.gateway.render import Header
@@ -72,7 +72,7 @@ class Gateway:
             self._lines.clear()
         lines = self._lines.get(engine)
         if lines is None:
-            own = (*defaults, (b"x-runner-engine", engine.encode()))
+            own = (*defaults, (heads.ENGINE, engine.encode()))
             lines = self._lines[engine] = b"".join(b"%b: %b\r\n" % header for header in own)
         return lines
 

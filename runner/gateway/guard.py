@@ -68,7 +68,7 @@ def cors(origin: bytes) -> list[Header]:
     """What lets a page of an allowed origin read the answer."""
     return [
         (b"access-control-allow-origin", origin),
-        (b"access-control-expose-headers", b"x-runner-engine"),
+        (b"access-control-expose-headers", b"x-runner-engine, x-runner-fallback"),
         (b"vary", b"origin"),
     ]
 

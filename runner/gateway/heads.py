@@ -31,6 +31,7 @@ UPGRADING = frozenset({b"connection", b"upgrade", b"http2-settings"})
 NOT_FOR_ENGINES = HOP_BY_HOP | {
     b"host",
     b"content-length",
+    b"content-type",  # what comes here was read as JSON, while `curl -d` calls it a form
     b"expect",
     b"accept-encoding",  # an error event must be writable into the stream as it stands
     b"origin",
@@ -39,7 +40,12 @@ NOT_FOR_ENGINES = HOP_BY_HOP | {
     b"cookie",
 }
 
-OURS_TO_SAY = HOP_BY_HOP | {b"date", b"server"}
+ENGINE = b"x-runner-engine"
+FALLBACK = b"x-runner-fallback"
+"""Who answers, and, where that is not the first choice, whose place it takes and why."""
+LONGEST_FALLBACK = 400
+
+OURS_TO_SAY = HOP_BY_HOP | {b"date", b"server", ENGINE, FALLBACK}
 
 STATUS_LINES = {status: status_line(status) for status in range(100, 1000)}
 
@@ -104,10 +110,9 @@ def without_upgrade(method: bytes, target: bytes, headers: Iterable[Header]) -> 
 
 
 def request_to_engine(target: bytes, forwarded: bytes, length: int) -> bytes:
-    return b"POST %b HTTP/1.1\r\nhost: localhost\r\n%bcontent-length: %d\r\n\r\n" % (
-        target,
-        forwarded,
-        length,
+    return (
+        b"POST %b HTTP/1.1\r\nhost: localhost\r\n%bcontent-type: application/json\r\n"
+        b"content-length: %d\r\n\r\n" % (target, forwarded, length)
     )
 
 
@@ -143,6 +148,15 @@ def read_response(status: int, headers: Iterable[Header]) -> ResponseHead:
             if name == b"content-type":
                 event_stream = value.startswith(b"text/event-stream")
     return ResponseHead(b"".join(lines), framing, event_stream, holds_a_thread)
+
+
+def fallback_line(told: str) -> bytes:
+    """The header for it; nothing where nothing is told. Reasons come from engines and from Docker:
+    what a header can't carry is replaced, so that none ends before its time."""
+    if not told:
+        return b""
+    plain = "".join(one if one.isprintable() else " " for one in told[:LONGEST_FALLBACK])
+    return b"%b: %b\r\n" % (FALLBACK, plain.strip().encode("latin-1", "replace"))
 
 
 def response_to_client(

@@ -11,13 +11,15 @@ from pathlib import Path
 from runner.configuration import Configuration
 from runner.dockerhost import DockerHost, ImageFacts
 from runner.engines.base import Engine
+from runner.engines.candidate import Candidate
 from runner.engines.description import Form, Origin, Variant
 from runner.engines.manifest import MANIFEST, disagreements, labels_of
+from runner.engines.offer import candidates
 from runner.engines.recommendation import recommended
 from runner.engines.registered import Engines
+from runner.engines.unknown_names import no_engine
 from runner.errors import (
     BadInput,
-    EngineNotInstalled,
     NoEngineFits,
     NotFound,
     RunnerError,
@@ -29,7 +31,9 @@ from runner.installs.build import NO_LABELS, Report, build
 from runner.installs.content import LABEL as CONTENT
 from runner.installs.content import content_key
 from runner.installs.environments import Environments, lock_digest
-from runner.names import Accelerator
+from runner.installs.refusals import nothing_leaves
+from runner.installs.wanted import Wanted
+from runner.names import Accelerator, accelerator_named
 from runner.state import Install, InstallKind, State
 
 BUILT = "built"
@@ -102,21 +106,28 @@ class Installer:
     def leaving(
         self, engine: str, gpu: Accelerator | None = None, variant: str = ""
     ) -> Sequence[Install]:
-        """What an uninstall would take away; raises EngineNotInstalled."""
+        """What an uninstall would take away: whatever is recorded, also of an engine or a variant
+        that there is no more.
+
+        Raises EngineNotFound and BadInput with the nearest name, Unsupported for what was never
+        installed, EngineNotInstalled.
+        """
+        recorded = self._state.installs()
+        own = [install for install in recorded if install.engine == engine]
         leaving = [
             install
-            for install in self._state.installs()
-            if install.engine == engine
-            and (gpu is None or self._accelerator(install) is gpu)
+            for install in own
+            if (gpu is None or self._accelerator(install) is gpu)
             and variant in ("", install.variant)
         ]
-        if not leaving:
-            what = variant or (gpu.value if gpu else "")
-            raise EngineNotInstalled(
-                f"{engine}{' for ' if what else ''}{what} is not installed",
-                hint="see `runner engines`",
-            )
-        return leaving
+        if leaving:
+            return leaving
+        known = {*self._engines, *(install.engine for install in recorded)}
+        if engine not in known:
+            raise no_engine(engine, sorted(known))
+        backend = self._settings.backend(engine)
+        offered = self._offered(engine, own)
+        raise nothing_leaves(Wanted(engine, gpu, variant), offered, own, backend.binary)
 
     def uninstall(self, install: Install) -> None:
         """Forgets it, and takes its image or environment away unless others use that.
@@ -160,10 +171,15 @@ class Installer:
             if not gone:
                 report(f"the environment before it is left, it may be in use: {replaced.image}")
 
+    def _offered(self, engine: str, installs: Sequence[Install]) -> Sequence[Candidate]:
+        only = {name: one for name, one in self._engines.items() if name == engine}
+        return candidates(only, installs, self._settings, self._host())
+
     def _accelerator(self, install: Install) -> Accelerator | None:
+        """Of a variant that there is no more only its name can tell."""
         engine = self._engines.get(install.engine)
         variant = engine.description.variant(install.variant) if engine else None
-        return variant.accelerator if variant else None
+        return variant.accelerator if variant else accelerator_named(install.variant)
 
     def _chosen(
         self, engine: Engine, gpu: Accelerator | None, variant: str, report: Report
@@ -296,7 +312,8 @@ class Installer:
             if wrong:
                 raise Unsupported(
                     f"the image of {variant.label} is not what it should be: {'; '.join(wrong)}",
-                    hint="build it anew: runner install-runner --force"
+                    hint=f"build it anew: runner install-runner --backend {variant.engine} "
+                    f"--variant {variant.name} --force"
                     if source == BUILT
                     else "is `image_registry` one for this version of runner?",
                 )

@@ -8,10 +8,11 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TypeVar
 
 from runner.engines.base import Endpoint, Engine, TcpEndpoint, UnixEndpoint
 from runner.engines.foreign import Failed, called
-from runner.engines.plugins import PluggedEngine, SelfRunning, Work
+from runner.engines.plugins import Patience, PluggedEngine, SelfRunning, Work
 from runner.errors import Conflict, EngineFailed, RunnerError
 from runner.launch.base import (
     NO_LINES,
@@ -43,6 +44,9 @@ ENDED = Exit(1)
 """By itself: its health said so."""
 MAX_PORT = 65535
 
+Ask = Callable[..., object]
+Made = TypeVar("Made")
+
 
 class CodeLauncher:
     """Has plug-ins start and stop their engines. `start_s` is how long a start may take."""
@@ -67,7 +71,11 @@ class CodeLauncher:
         """Raises EngineFailed, BadSettings, Conflict, DiskFull, and what the plug-in raises of
         the runner's own errors."""
         name = spec.identity.instance
-        instance = _Instance(name, self._plugged(spec), spec.folders)
+        engine = self._plugged(spec)
+        plugin = engine.runner
+        if plugin is None:
+            raise _not_plugged(spec)
+        instance = _Instance(name, engine, plugin, spec.folders)
         with self._lock:
             if name in self._instances:
                 raise Conflict(f"the instance {name} is running already")
@@ -125,9 +133,9 @@ class CodeLauncher:
 
     def _plugged(self, spec: InstanceSpec) -> PluggedEngine:
         engine = self._engines.get(spec.identity.engine)
-        if isinstance(engine, PluggedEngine) and engine.runner is not None:
+        if isinstance(engine, PluggedEngine):
             return engine
-        raise EngineFailed(f"{spec.identity.engine} has no plug-in that could start it")
+        raise _not_plugged(spec)
 
     def _find(self, instance: str) -> _Instance | None:
         with self._lock:
@@ -144,24 +152,23 @@ class _Instance:
 
     name: str
     engine: PluggedEngine
+    plugin: SelfRunning
     folders: Folders
     ended: threading.Event = field(default_factory=threading.Event)
     exit: Exit = STOPPED
+    patience: Mapping[str, Patience] = field(
+        default_factory=lambda: {"logs": Patience(), "stats": Patience()}
+    )
 
     @property
     def log(self) -> Path:
         return self.folders.run / LOG_NAME
 
-    @property
-    def _plugin(self) -> SelfRunning:
-        assert self.engine.runner is not None
-        return self.engine.runner
-
     def start(self, work: Work, limit_s: float) -> Endpoint:
         """On failure what there is of it is stopped."""
         try:
             # One that starts after all when nobody waits any more is stopped as well.
-            started = called(lambda: self._plugin.start(work), limit_s, late=lambda _: self._end(0))
+            started = called(lambda: self.plugin.start(work), limit_s, late=lambda _: self._end(0))
             return _checked(started)
         except Failed as error:
             lines = self.logs(LOG_TAIL)
@@ -187,7 +194,7 @@ class _Instance:
         failures = 0
         while not self.ended.wait(HEALTH_POLL_S):
             try:
-                lives = called(lambda: self._plugin.health(self.name), ASK_S)
+                lives = called(lambda: bool(self.plugin.health(self.name)), ASK_S)
             except (Failed, RunnerError) as error:
                 failures += 1
                 log.warning("%s can't tell of %s: %s", self.engine.source, self.name, error)
@@ -200,36 +207,51 @@ class _Instance:
         return self.exit
 
     def logs(self, tail: int) -> Sequence[str]:
-        if not hasattr(self._plugin, "logs"):
-            return tail_of(self.log, tail)
-        lines = self._asked("logs", self.name, tail)
-        if not isinstance(lines, (list, tuple)):
-            return ()
-        return tuple(str(line) for line in lines[-tail:])
+        """Its log file's, where the plug-in has no words for it."""
+        none: Sequence[str] = ()
+        asked = self._asked("logs", lambda ask: _lines(ask(self.name, tail), tail), none)
+        return tail_of(self.log, tail) if asked is None else asked
 
     def stats(self) -> Mapping[str, float]:
         """Only what are figures indeed."""
-        found = self._asked("stats", self.name)
-        if not isinstance(found, Mapping):
-            return {}
-        return {
-            str(name): float(value)
-            for name, value in found.items()
-            if isinstance(value, (int, float)) and math.isfinite(value)
-        }
+        return self._asked("stats", lambda ask: _figures(ask(self.name)), {}) or {}
 
-    def _asked(self, what: str, *arguments: object) -> object:
-        ask: Callable[..., object] | None = getattr(self._plugin, what, None)
-        if ask is None:
-            return None
+    def _asked(self, what: str, read: Callable[[Ask], Made], nothing: Made) -> Made | None:
+        """What `read` makes of the plug-in's method, `nothing` where that fails; None where there
+        is no such method. Both run the plug-in's code, what it answers with included."""
+
+        def work() -> Made | None:
+            ask: Ask | None = getattr(self.plugin, what, None)
+            return None if ask is None else read(ask)
+
         try:
-            return called(lambda: ask(*arguments), ASK_S)
+            return self.patience[what].called(work, ASK_S)
         except (Failed, RunnerError) as error:
             log.warning("%s has no %s of %s: %s", self.engine.source, what, self.name, error)
-            return None
+            return nothing
 
     def _end(self, grace_s: float) -> None:
-        self._plugin.stop(self.name, grace_s)
+        self.plugin.stop(self.name, grace_s)
+
+
+def _not_plugged(spec: InstanceSpec) -> EngineFailed:
+    return EngineFailed(f"{spec.identity.engine} has no plug-in that could start it")
+
+
+def _lines(lines: object, tail: int) -> Sequence[str]:
+    if not isinstance(lines, (list, tuple)):
+        return ()
+    return tuple(str(line) for line in lines[-tail:])
+
+
+def _figures(found: object) -> Mapping[str, float]:
+    if not isinstance(found, Mapping):
+        return {}
+    return {
+        str(name): float(value)
+        for name, value in found.items()
+        if isinstance(value, (int, float)) and math.isfinite(value)
+    }
 
 
 def _work(spec: InstanceSpec) -> Work:

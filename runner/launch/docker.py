@@ -200,10 +200,10 @@ class DockerLauncher:
             with self._host.translated() as docker:
                 return docker.containers.create(**arguments)
         except NotFound as error:
-            engine = spec.identity.engine
+            engine, variant = spec.identity.engine, spec.identity.variant
             raise EngineNotInstalled(
-                f"the image of {engine} is gone from Docker: {error.message}",
-                hint=f"runner install-runner --backend {engine}",
+                f"the image of {engine}/{variant} is gone from Docker: {error.message}",
+                hint=f"runner install-runner --backend {engine} --variant {variant}",
             ) from error
         except Conflict:
             raise

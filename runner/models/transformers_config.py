@@ -23,13 +23,15 @@ LANGUAGE_PARTS = ("text_config", "llm_config", "language_config", "thinker_confi
 _QUANTIZATIONS = ("quantization_config", "compression_config", "quantization")
 _METHOD = re.compile(r"[a-z0-9][a-z0-9._-]{0,39}", re.ASCII)
 _MLX = "mlx"
+UNKNOWN = "unknown"
+"""A quantization that is there and names no method: weights that few could read, and not plain."""
 MAX_BITS = 16
 
 
 @dataclass(frozen=True, slots=True)
 class TransformersConfig:
-    """`quantization` is a method with its width, such as `awq-int4` or `fp8`, empty for none;
-    `bits` is the width of a packed weight where it is known."""
+    """`quantization` is a method with its width, such as `awq-int4` or `fp8`, empty for none and
+    `unknown` for one that can't be told; `bits` is the width of a packed weight, if known."""
 
     architecture: str = ""
     context_size: int | None = None
@@ -72,7 +74,7 @@ def _quantization(part: Mapping[str, Json]) -> tuple[str, int | None] | None:
     if not method and "group_size" in stated:
         method = _MLX  # the only one that names no method
     if not _METHOD.fullmatch(method):
-        return None
+        return UNKNOWN, None
     bits = _bits(method, stated)
     is_float = method.startswith(("fp", "mxfp", "nvfp")) or _kind(stated) == "float"
     width = f"{'fp' if is_float else 'int'}{bits}" if bits else ""

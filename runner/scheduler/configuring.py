@@ -4,13 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import combinations, product
 from typing import Any
 
 from runner.engines.base import Engine
 from runner.engines.configured import Change, Configured
 from runner.engines.description import Form
-from runner.engines.flag_names import named, routed
-from runner.engines.flags import checked
+from runner.engines.flag_names import named, routed, target_of
+from runner.engines.flags import Inverse, Switched, checked
+from runner.engines.meanings import (
+    Claim,
+    Reader,
+    of_flags,
+    of_options,
+    of_parameters,
+    reader_of,
+    without,
+)
 from runner.engines.option_values import (
     ALIASES,
     option_name,
@@ -19,11 +29,10 @@ from runner.engines.option_values import (
     options_json,
 )
 from runner.engines.templates import refuse_named_file
-from runner.engines.vllm_overrides import route_overrides
 from runner.errors import BadInput, RunnerError
 from runner.names import near_hint
 from runner.scheduler.order import Settled
-from runner.scheduler.settling import settled
+from runner.scheduler.settling import routed_overrides, settled
 from runner.settings import BackendSettings
 
 FLAGS = "flags"
@@ -60,6 +69,12 @@ class World:
     engines: Sequence[Engine]
     backend: Callable[[str], BackendSettings]
     merged: Callable[[str, Configured], Configured]
+
+    @property
+    def readers(self) -> tuple[Reader, ...]:
+        return tuple(
+            reader_of(engine, self.backend(engine.description.name)) for engine in self.engines
+        )
 
     @property
     def names(self) -> str:
@@ -99,37 +114,74 @@ class _Read:
 
 
 def configured(asked: Asked, before: Configured, world: World) -> Outcome:
-    """Raises BadInput for a value, name or flag that no engine takes which would serve."""
+    """The newest word on a thing is kept, in whichever way it was said before. Raises BadInput for
+    a value, name or flag that no engine takes which would serve, and for what contradicts
+    itself."""
     kept_before = Configured() if asked.reset else before
-    taken = _unset(asked, kept_before)
-    before_now = taken.applied(kept_before)
+    before_now = _unset(asked, kept_before, world).applied(kept_before)
     given = _values(asked.values, world)
     over, flags = _overrides(given.options), _flags(asked.flags, world)
+    claims = _agreeing(given, over, flags, world)
+    meant = frozenset[str]().union(*(one.meanings for one in claims if one.text is not None))
+    older = without(before_now, meant, world.readers)
     change = Change(
-        options=_once(_once(over.options, flags.options), given.options),
+        options={**flags.options, **given.options, **over.options},
         parameters=given.parameters,
-        flags=_joined(before_now.flags if flags.flags is None else flags.flags, over.flags or ()),
+        flags=(*(older.flags if flags.flags is None else flags.flags), *(over.flags or ())),
         environment=asked.environment,
     )
-    kept = change.applied(before_now)
+    kept = change.applied(older)
     effects = tuple(_effect(engine, kept, world) for engine in world.engines)
     if asked.adds and not any(effect.serves for effect in effects):
         raise _refusal(effects, world)
-    return Outcome(kept, (*over.messages, *flags.messages), effects)
+    return Outcome(kept, (*given.messages, *over.messages, *flags.messages), effects)
+
+
+def _agreeing(given: _Read, over: _Read, flags: _Read, world: World) -> tuple[Claim, ...]:
+    """All that is set; raises BadInput for one thing that two ways of saying it set unlike."""
+    readers = world.readers
+    own = {
+        name: value
+        for name, value in given.options.items()
+        if name != _OVERRIDES or not over.options
+    }
+    kinds = (
+        of_options(_typed(own)),
+        of_options(_typed(over.options)),
+        of_options(_typed(flags.options)),
+        *((claim,) for claim in of_parameters(given.parameters, readers)),
+        of_flags(over.flags or (), readers),
+        of_flags(flags.flags or (), readers),
+    )
+    for first, second in combinations(kinds, 2):
+        for one, other in product(first, second):
+            if one.contradicts(other):
+                raise _twice(one.shown, other.shown)
+    return tuple(claim for kind in kinds for claim in kind)
+
+
+def _typed(options: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Each as it is kept, so that two ways of writing a value are one; raises BadInput."""
+    return {**options, **options_json(options_from(options))}
 
 
 def _values(values: Mapping[str, Any], world: World) -> _Read:
     options: dict[str, Any] = {}
     parameters: dict[str, str | None] = {}
+    messages: list[str] = []
     for name, value in values.items():
-        option = _option(name)
-        if option and option in options:
-            raise _twice(option)
-        if option:
-            options[option] = value
-        else:
-            parameters[name] = _parameter(name, value, world)
-    return _Read(options, parameters)
+        read = _named_option(_option(name), value) or _parameter(name, value, world)
+        for option, found in read.options.items():
+            if option in options and _typed({option: options[option]}) != _typed({option: found}):
+                raise _twice(option, name)
+            options[option] = found
+        parameters |= read.parameters
+        messages += read.messages
+    return _Read(options, parameters, messages=tuple(messages))
+
+
+def _named_option(option: str, value: object) -> _Read | None:
+    return _Read({option: value}) if option else None
 
 
 def _option(name: str) -> str:
@@ -139,22 +191,38 @@ def _option(name: str) -> str:
         return ""
 
 
-def _parameter(name: str, value: object, world: World) -> str | None:
-    """One that an engine knows; raises BadInput."""
+def _parameter(name: str, value: object, world: World) -> _Read:
+    """One that an engine knows: where all of them take it for an option, it is that option.
+    Raises BadInput."""
+    option = _option_of(name, world)
     if value is None:
-        return None
+        return _Read({option: None} if option else {}, {name: None})
     if isinstance(value, list | dict):
         raise BadInput(f"{name} is {value!r}, which is not one value", hint="give a text or number")
     text = str(value).lower() if isinstance(value, bool) else str(value)
     problems = []
     for engine in world.engines:
         try:
-            named({name: text}, engine.flag_rules)
+            found = named({name: text}, engine.flag_rules)
         except BadInput as error:
             problems.append((engine, error))
-        else:
-            return text
+            continue
+        if option:
+            return _Read(found.options, messages=found.messages)
+        return _Read(parameters={name: text})
     raise _unknown_parameter(name, problems, world)
+
+
+def _option_of(name: str, world: World) -> str:
+    """The option that a parameter stands for, "" where the engines that know it do not agree."""
+    found = [target_of(name, engine.flag_rules) for engine in world.engines]
+    targets = {target for target in found if target is not None}
+    if len(targets) != 1:
+        return ""
+    (target,) = targets
+    if isinstance(target, Inverse | Switched):
+        return target.option
+    return "" if target.startswith("-") else target
 
 
 def _unknown_parameter(
@@ -177,7 +245,7 @@ def _overrides(options: Mapping[str, Any]) -> _Read:
     if options.get(_OVERRIDES) is None:
         return _Read(options={})
     wanted = options_from({_OVERRIDES: options[_OVERRIDES]}).hf_overrides
-    found = route_overrides(wanted)
+    found = routed_overrides(wanted)
     values = {**options_json(found.options), _OVERRIDES: dict(found.remaining) or None}
     return _Read(values, flags=found.flags, messages=found.messages)
 
@@ -200,26 +268,12 @@ def _flags(flags: Sequence[str] | None, world: World) -> _Read:
     raise _together(problems)
 
 
-def _joined(flags: Sequence[str], more: Sequence[str]) -> Sequence[str]:
-    """Those of overrides come last; asked for again, they are not given twice."""
-    if tuple(flags[len(flags) - len(more) :]) == tuple(more):
-        return flags
-    return (*flags, *more)
+def _twice(one: str, other: str) -> BadInput:
+    ways = one if one == other else f"{one} and {other}"
+    return BadInput(f"{ways}: one thing is given twice, in two ways that differ", hint="keep one")
 
 
-def _once(first: Mapping[str, Any], second: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Both; raises BadInput for an option that two ways of saying it set."""
-    for name in first:
-        if name in second and name != _OVERRIDES:
-            raise _twice(name)
-    return {**second, **first}
-
-
-def _twice(option: str) -> BadInput:
-    return BadInput(f"{option} is given twice, in two ways", hint="keep one")
-
-
-def _unset(asked: Asked, before: Configured) -> Change:
+def _unset(asked: Asked, before: Configured, world: World) -> Change:
     """What `unset` takes out; raises BadInput with the nearest of what is set."""
     options: dict[str, Any] = {}
     parameters: dict[str, str | None] = {}
@@ -229,7 +283,7 @@ def _unset(asked: Asked, before: Configured) -> Change:
             parameters[name] = None
         elif name in before.environment:
             environment[name] = None
-        elif option := _option(name):
+        elif option := _option(name) or _option_of(name, world):
             options[option] = None
         elif name != FLAGS:
             there = (*before.options.set_fields(), *before.parameters, *before.environment)

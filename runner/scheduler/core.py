@@ -7,7 +7,7 @@ The load belongs to the instance: a waiter that leaves never stops it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -59,7 +59,14 @@ class Refuse:
     error: RunnerError
 
 
-Effect = Start | Stop | Grant | Refuse
+@dataclass(frozen=True, slots=True)
+class Replan:
+    """What the waiter waits for may be decided otherwise by now: it asks again."""
+
+    waiter: int
+
+
+Effect = Start | Stop | Grant | Refuse | Replan
 
 
 @dataclass(slots=True)
@@ -148,8 +155,11 @@ class Scheduler:
         held.users += len(waiters)
         return [Grant(waiter, instance) for waiter in waiters]
 
-    def exited(self, instance: str, error: RunnerError) -> list[Effect]:
-        """An instance ended, or never came to life. Waiters of a wanted stop start it anew."""
+    def exited(
+        self, instance: str, error: RunnerError, outdated: Collection[int] = ()
+    ) -> list[Effect]:
+        """An instance ended, or never came to life. Waiters of a wanted stop start it anew, but
+        for the `outdated`: they might start what nobody wants any more."""
         held = self._instances.pop(instance, None)
         if held is None:
             return []
@@ -160,19 +170,19 @@ class Scheduler:
             return [Refuse(waiter, refusal) for waiter in held.waiters]
         effects: list[Effect] = []
         for waiter in held.waiters:
-            effects += self.requested(waiter, held.key)
+            if waiter in outdated:
+                effects.append(Replan(waiter))
+            else:
+                effects += self.requested(waiter, held.key)
         return effects
 
     def unload(self, instance: str) -> list[Effect]:
         """Stops it once its users are done. A load under way is given up, its waiters refused."""
-        held = self._instances.get(instance)
-        if held is None or held.phase is Phase.STOPPING:
-            return []
-        refused = held.waiters if held.phase is Phase.LOADING else []
-        held.waiters = []
-        held.phase = Phase.STOPPING
-        effects: list[Effect] = [Refuse(waiter, _unloaded()) for waiter in refused]
-        return [*effects, *self._stop_when_unused(held)]
+        return self._end(instance, lambda waiter: Refuse(waiter, _unloaded()))
+
+    def superseded(self, instance: str) -> list[Effect]:
+        """The same for one that no request asks for any more: its waiters ask again."""
+        return self._end(instance, Replan)
 
     def force(self, instance: str) -> list[Effect]:
         """The drain took too long: stop although somebody uses it."""
@@ -196,6 +206,15 @@ class Scheduler:
         self._instances[held.name] = held
         self._by_key[key] = held
         return held
+
+    def _end(self, instance: str, answer: Callable[[int], Effect]) -> list[Effect]:
+        held = self._instances.get(instance)
+        if held is None or held.phase is Phase.STOPPING:
+            return []
+        waiting = held.waiters if held.phase is Phase.LOADING else []
+        held.waiters = []
+        held.phase = Phase.STOPPING
+        return [*(answer(waiter) for waiter in waiting), *self._stop_when_unused(held)]
 
     def _stop_when_unused(self, held: _Instance) -> Iterator[Effect]:
         if held.phase is Phase.STOPPING and held.users <= 0 and not held.stop_sent:

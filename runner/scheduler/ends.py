@@ -16,7 +16,8 @@ log = logging.getLogger(__name__)
 
 STOP_GRACE_S = 5.0
 RETRY_S = 1.0
-LOG_TAIL = 20
+READ_BACK = 400
+"""Lines in which the cause is looked for: some engines print it long before their end."""
 
 
 def watch(live: Live, tell: Callable[[Exit], None]) -> None:
@@ -80,7 +81,7 @@ async def stop_stray(launcher: Launcher, identity: Identity) -> None:
 async def last_lines(live: Live) -> tuple[str, ...]:
     """What it said last; nothing where its log can't be had."""
     try:
-        lines = await asyncio.to_thread(live.launcher.logs, live.name, tail=LOG_TAIL)
+        lines = await asyncio.to_thread(live.launcher.logs, live.name, tail=READ_BACK)
     except RunnerError:
         return ()
     return tuple(lines)

@@ -17,6 +17,11 @@ class Lease(Protocol):
     @property
     def engine(self) -> str: ...
 
+    @property
+    def fallback(self) -> str:
+        """Where it answers in place of another engine: for whom and why, in one line; else ""."""
+        ...
+
     def release(self) -> None: ...
 
     async def failure(self) -> RunnerError:

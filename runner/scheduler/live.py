@@ -9,18 +9,25 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from runner.engines.base import Endpoint, Engine
+from runner.engines.loghints import cause_in
 from runner.errors import EngineFailed, EngineStartTimeout, RunnerError
 from runner.launch.base import Exit, Identity, Launcher, LauncherKind
 from runner.scheduler.core import Key, Phase
 from runner.scheduler.order import Order
+from runner.scheduler.succession import StandIn, one_line
 
 FAILURE_WAIT_S = 3.0
 """How long a request whose connection broke waits to learn how its engine ended."""
 
 
+LOG_TAIL = 20
+"""Lines of an engine's last words."""
+
+
 @dataclass(frozen=True, slots=True)
 class InstanceStatus:
-    """One instance as `ps` shows it. Times are seconds since the epoch."""
+    """One instance as `ps` shows it. Times are seconds since the epoch; `stands_in` is for whom
+    it answers."""
 
     identity: Identity
     phase: Phase
@@ -28,6 +35,11 @@ class InstanceStatus:
     launcher: LauncherKind
     started_at: float
     last_used: float
+    stands_in: StandIn | None = None
+
+    @property
+    def label(self) -> str:
+        return label(self.identity)
 
 
 @dataclass(slots=True, eq=False)
@@ -43,6 +55,7 @@ class Live:
     launched: asyncio.Event = field(default_factory=asyncio.Event)
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     error: RunnerError | None = None
+    stands_in: StandIn | None = None
 
     @property
     def name(self) -> str:
@@ -63,7 +76,13 @@ class Live:
 
     def status(self, phase: Phase, users: int) -> InstanceStatus:
         return InstanceStatus(
-            self.identity, phase, users, self.launcher.kind, self.started_at, self.last_used
+            self.identity,
+            phase,
+            users,
+            self.launcher.kind,
+            self.started_at,
+            self.last_used,
+            self.stands_in,
         )
 
     async def failure(self) -> RunnerError:
@@ -86,30 +105,50 @@ class Live:
 
     def death(self, ended: Exit, lines: Sequence[str]) -> EngineFailed:
         """An end that nobody asked for, with the engine's last words and the next step."""
-        name = self.engine.description.name
+        name, last = self.engine.description.name, lines[-LOG_TAIL:]
         if ended.out_of_memory:
             hint = f"set backends.{name}.context_size to a smaller number"
-            return EngineFailed(f"{name} ran out of memory", hint=hint, log=lines)
+            return EngineFailed(f"{name} ran out of memory", hint=hint, log=last)
         if ended.code == -signal.SIGKILL:
             hint = (
                 f"mostly for want of memory: set backends.{name}.context_size to a smaller number"
             )
-            return EngineFailed(f"{name} was killed", hint=hint, log=lines)
-        elsewhere = "its last lines say why" if lines else "see `runner logs`"
-        hint = self.engine.hint(lines) or elsewhere
-        return EngineFailed(f"{name} ended with status {ended.code}", hint=hint, log=lines)
+            return EngineFailed(f"{name} was killed", hint=hint, log=last)
+        hint = self.engine.hint(last) or self._cause(lines)
+        return EngineFailed(f"{name} ended with status {ended.code}", hint=hint, log=last)
+
+    def _cause(self, lines: Sequence[str]) -> str:
+        """Only where it names its error further up: most of what it says there is no fault."""
+        if not lines:
+            return "see `runner logs`"
+        cause = cause_in(lines)
+        if not cause:
+            return "its last lines say why"
+        return self.engine.hint((cause,)) or f"it said: {one_line(cause)}"
+
+
+def label(identity: Identity) -> str:
+    """Its variant as candidates are labelled."""
+    return f"{identity.engine}/{identity.variant}"
 
 
 class Held:
     """A lease: one user of one instance, until released."""
 
-    __slots__ = ("_live", "_release", "endpoint", "engine")
+    __slots__ = ("_live", "_release", "endpoint", "engine", "fallback")
 
-    def __init__(self, live: Live, endpoint: Endpoint, release: Callable[[Live], None]) -> None:
+    def __init__(
+        self,
+        live: Live,
+        endpoint: Endpoint,
+        release: Callable[[Live], None],
+        stands_in: StandIn | None = None,
+    ) -> None:
         self._live = live
         self._release: Callable[[Live], None] | None = release
         self.endpoint = endpoint
         self.engine = live.identity.engine
+        self.fallback = stands_in.told(label(live.identity)) if stands_in is not None else ""
 
     def release(self) -> None:
         release, self._release = self._release, None

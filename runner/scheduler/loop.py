@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import logging
 import secrets
 import shlex
@@ -27,6 +26,7 @@ from runner.scheduler.core import (
     Key,
     Phase,
     Refuse,
+    Replan,
     Scheduler,
     Start,
     Stop,
@@ -37,7 +37,9 @@ from runner.scheduler.misfortunes import Misfortunes, is_misfortune
 from runner.scheduler.order import Order
 from runner.scheduler.planning import Planner
 from runner.scheduler.readiness import is_healthy, until_healthy
-from runner.scheduler.routes import Routes
+from runner.scheduler.routes import Goal, Route, Routes, Stamp
+from runner.scheduler.succession import StandIn, Succession, succession
+from runner.scheduler.waiters import Waiter, Waiters
 
 log = logging.getLogger(__name__)
 
@@ -59,8 +61,7 @@ class InstanceLoop:
         self._orders: dict[Key, Order] = {}
         self._routes = Routes(planner.stamp)
         self._misfortunes = Misfortunes()
-        self._waiters: dict[int, asyncio.Future[Lease | None]] = {}
-        self._numbers = itertools.count(1)
+        self._waiters = Waiters()
         self._tasks: set[asyncio.Task[None]] = set()
 
     # Requests
@@ -71,15 +72,15 @@ class InstanceLoop:
             self._planner.engines.named(asked.engine)
 
     def ready(self, engine: str | None, model: str, mode: Mode) -> Lease | None:
-        instance = self._routes.instance((engine, model, mode))
-        live = self._live.get(instance) if instance is not None else None
+        goal = self._routes.goal((engine, model, mode))
+        live = self._live.get(goal.instance) if goal is not None else None
         if live is None or live.endpoint is None or not self._scheduler.take(live.name):
             return None
-        return Held(live, live.endpoint, self._release)
+        return Held(live, live.endpoint, self._release, goal.stands_in if goal else None)
 
     async def acquire(self, engine: str | None, model: str, mode: Mode) -> Lease:
-        for _ in range(PLANS):
-            lease = await self._planned(engine, model, mode)
+        for left in reversed(range(PLANS)):
+            lease = await self._planned((engine, model, mode), last=not left)
             if lease is not None:
                 return lease
         raise Unavailable(
@@ -87,44 +88,59 @@ class InstanceLoop:
             hint="send the request again",
         )
 
-    async def _planned(self, engine: str | None, model: str, mode: Mode) -> Lease | None:
-        """None where what it waited for is configured otherwise by now."""
+    async def _planned(self, route: Route, *, last: bool) -> Lease | None:
+        """None where it may be decided otherwise by now; the last plan is begun all the same."""
         stamp = self._planner.stamp()
-        orders = self._by_fortune(
-            await asyncio.to_thread(self._planner.orders, engine, model, mode)
-        )
-        for order, following in zip(orders, (*orders[1:], None), strict=True):
+        line = self.succession(await asyncio.to_thread(self._planner.orders, *route))
+        failures: dict[Key, RunnerError] = {}
+        for order, following in zip(line.turns, (*line.turns[1:], None), strict=True):
+            if stamp != self._planner.stamp() and not last:
+                return None
+            stands_in = line.stands_in(order, failures)
             try:
-                lease = await self._acquired(order)
+                lease = await self._acquired(order, stamp, stands_in)
             except RunnerError as error:
                 if following is None or not is_misfortune(error):
                     raise
                 log.warning("%s; %s takes over", error.message, following.candidate.label)
+                failures[order.key] = error
                 continue
             instance = self._scheduler.instance_of(order.key)
             if instance is not None:
-                self._routes.remember((engine, model, mode), instance, stamp)
+                self._routes.remember(route, Goal(instance, stands_in), stamp)
+            if order is line.first and route[0] is None and lease is not None:
+                self._serves_itself(line)
             return lease
         raise AssertionError("the last order is granted or refused")
 
-    def _by_fortune(self, orders: Sequence[Order]) -> list[Order]:
-        """Those that keep ending go last."""
+    def succession(self, orders: Sequence[Order]) -> Succession:
+        """In which turn a request would try them now: those that keep ending go last."""
         now = asyncio.get_running_loop().time()
-        return sorted(orders, key=lambda order: self._misfortunes.loops(order.key, now))
+        return succession(orders, lambda key: self._misfortunes.trouble(key, now))
 
-    async def _acquired(self, order: Order) -> Lease | None:
-        waiter, future = next(self._numbers), asyncio.get_running_loop().create_future()
-        self._waiters[waiter] = future
+    def _serves_itself(self, line: Succession) -> None:
+        """Nobody stands in any more for a first choice that answers again."""
+        for order in line.turns:
+            live = self._live.get(self._scheduler.instance_of(order.key) or "")
+            if live is not None:
+                live.stands_in = None
+
+    async def _acquired(
+        self, order: Order, stamp: Stamp, stands_in: StandIn | None
+    ) -> Lease | None:
+        waiter = self._waiters.join(stamp, stands_in)
         self._orders[order.key] = order
-        self._carry_out(self._scheduler.requested(waiter, order.key))
+        self._carry_out(self._scheduler.requested(waiter.number, order.key))
+        live = self._live.get(self._scheduler.instance_of(order.key) or "")
+        if live is not None and stands_in is not None:
+            live.stands_in = stands_in
         try:
-            lease: Lease | None = await future
+            return await waiter.answer
         except asyncio.CancelledError:
-            self._leave(waiter, future)
+            self._leave(waiter)
             raise
         finally:
-            self._waiters.pop(waiter, None)
-        return lease
+            self._waiters.leave(waiter)
 
     def _release(self, live: Live) -> None:
         live.last_used = time.time()
@@ -138,6 +154,10 @@ class InstanceLoop:
             for name, live in self._live.items()
             if (phase := self._scheduler.phase(name)) is not None
         ]
+
+    def forgive(self, model: str) -> bool:
+        """Gives every engine of a model another chance; whether one was in need of it."""
+        return self._misfortunes.forget(model)
 
     def launcher_of(self, instance: str) -> Launcher:
         """Raises NotFound."""
@@ -206,23 +226,17 @@ class InstanceLoop:
                 case Grant(waiter, instance):
                     self._grant(waiter, instance)
                 case Refuse(waiter, error):
-                    self._refuse(waiter, error)
+                    self._waiters.refuse(waiter, error)
+                case Replan(waiter):
+                    self._waiters.answer(waiter, None)
 
     def _start(self, instance: str, order: Order) -> None:
         launcher = self._launchers[order.launcher]
         live = Live(self._planner.identity(order, instance), order.candidate.engine, launcher)
         for other in [one for one in self._live.values() if one.superseded_by(order)]:
-            self._supersede(other.name)
+            self._carry_out(self._scheduler.superseded(other.name))
         self._live[instance] = live
         self._spawn(self._load(live, order))
-
-    def _supersede(self, instance: str) -> None:
-        """Who waits for it is planned anew, and not refused as at an unload."""
-        for effect in self._scheduler.unload(instance):
-            if isinstance(effect, Refuse):
-                self._answer(effect.waiter, None)
-            else:
-                self._carry_out([effect])
 
     async def _load(self, live: Live, order: Order) -> None:
         name = live.name
@@ -297,22 +311,11 @@ class InstanceLoop:
         """Over a rendezvous: a waiter that has left gives its place back at once."""
         live = self._live[instance]
         assert live.endpoint is not None
-        lease = Held(live, live.endpoint, self._release)
-        if not self._answer(waiter, lease):
+        stands_in = self._waiters.stands_in(waiter)
+        live.stands_in = stands_in or live.stands_in
+        lease = Held(live, live.endpoint, self._release, stands_in)
+        if not self._waiters.answer(waiter, lease):
             lease.release()
-
-    def _answer(self, waiter: int, lease: Lease | None) -> bool:
-        """Whether it still waited."""
-        future = self._waiters.get(waiter)
-        if future is None or future.done():
-            return False
-        future.set_result(lease)
-        return True
-
-    def _refuse(self, waiter: int, error: RunnerError) -> None:
-        future = self._waiters.get(waiter)
-        if future is not None and not future.done():
-            future.set_exception(error)
 
     # The end of an instance
 
@@ -331,7 +334,9 @@ class InstanceLoop:
         if live.ended.is_set() or self._scheduler.phase(name) in {None, Phase.STOPPING}:
             return
         lines = await ends.last_lines(live)
-        error = live.death(ended, lines)
+        error = await asyncio.to_thread(live.death, ended, lines)  # a plug-in's hint may hang
+        if live.ended.is_set():
+            return
         log.warning("%s ended: %s", name, error.message)
         live.error = error
         await self._stop_quietly(live)
@@ -350,7 +355,8 @@ class InstanceLoop:
         live.ended.set()
         self._live.pop(name, None)
         self._routes.forget(name)
-        self._carry_out(self._scheduler.exited(name, live.error))
+        outdated = self._waiters.outdated(self._planner.stamp())
+        self._carry_out(self._scheduler.exited(name, live.error, outdated))
         if self._scheduler.instance_of(live.key) is None:
             self._orders.pop(live.key, None)
 
@@ -370,10 +376,11 @@ class InstanceLoop:
         log.info("adopted %s (%s)", identity.instance, identity.reference)
         return 1
 
-    def _leave(self, waiter: int, future: asyncio.Future[Lease | None]) -> None:
-        self._carry_out(self._scheduler.cancelled(waiter))
-        if future.done() and not future.cancelled() and future.exception() is None:
-            lease = future.result()
+    def _leave(self, waiter: Waiter) -> None:
+        self._carry_out(self._scheduler.cancelled(waiter.number))
+        answer = waiter.answer
+        if answer.done() and not answer.cancelled() and answer.exception() is None:
+            lease = answer.result()
             if lease is not None:
                 lease.release()
 

@@ -15,6 +15,7 @@ from runner.errors import (
     Unsupported,
 )
 from runner.scheduler.core import Key
+from runner.scheduler.succession import Trouble, Why, one_line
 
 TIMES = 3
 WITHIN_S = 600.0
@@ -28,11 +29,19 @@ def is_misfortune(error: RunnerError) -> bool:
 
 
 @dataclass(slots=True)
+class _Ends:
+    """The last ones, and how the very last one came about."""
+
+    last: RunnerError
+    times: deque[float] = field(default_factory=lambda: deque(maxlen=TIMES))
+
+
+@dataclass(slots=True)
 class Misfortunes:
     """Ends that nobody asked for and starts that failed, by key; times are seconds on a clock that
     only goes forward."""
 
-    _ends: dict[Key, deque[float]] = field(default_factory=dict)
+    _ends: dict[Key, _Ends] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self._ends)
@@ -40,14 +49,25 @@ class Misfortunes:
     def note(self, key: Key, now: float, error: RunnerError) -> None:
         """A start that took all the time it was given is not waited for a second time."""
         times = TIMES if isinstance(error, EngineStartTimeout) else 1
-        self._ends = {of: ends for of, ends in self._ends.items() if now - ends[-1] <= WITHIN_S}
-        self._ends.setdefault(key, deque(maxlen=TIMES)).extend([now] * times)
+        self._ends = {
+            of: ends for of, ends in self._ends.items() if now - ends.times[-1] <= WITHIN_S
+        }
+        ends = self._ends.setdefault(key, _Ends(error))
+        ends.last = error
+        ends.times.extend([now] * times)
 
-    def loops(self, key: Key, now: float) -> bool:
-        """Whether it ended so often of late that one more start would end the same way."""
+    def trouble(self, key: Key, now: float) -> Trouble | None:
+        """Where it ended so often of late that one more start would end the same way."""
         ends = self._ends.get(key)
-        return ends is not None and len(ends) == TIMES and now - ends[0] <= WITHIN_S
+        if ends is None or len(ends.times) < TIMES or now - ends.times[0] > WITHIN_S:
+            return None
+        slow = isinstance(ends.last, EngineStartTimeout)
+        why = Why.DID_NOT_START if slow else Why.KEEPS_FAILING
+        return Trouble(why, one_line(ends.last.message), ends.times[0] + WITHIN_S)
 
-    def forget(self, model: str) -> None:
-        """An unload gives every engine another chance, also one that another took over from."""
-        self._ends = {key: ends for key, ends in self._ends.items() if key.model != model}
+    def forget(self, model: str) -> bool:
+        """An unload gives every engine another chance, also one that another took over from;
+        whether there was anything to forget."""
+        kept = {key: ends for key, ends in self._ends.items() if key.model != model}
+        known, self._ends = len(self._ends), kept
+        return len(kept) < known

@@ -16,6 +16,7 @@ from runner.engines.base import Mode
 from runner.engines.candidate import Candidate, Wish
 from runner.engines.configured import Configured, from_document
 from runner.engines.gpus import given_gpus
+from runner.engines.meanings import Reader, reader_of, stacked
 from runner.engines.offer import candidates
 from runner.engines.options import Options
 from runner.engines.registered import Engines
@@ -43,7 +44,7 @@ log = logging.getLogger(__name__)
 @dataclass(frozen=True, slots=True)
 class Inquiry:
     """A model that something is asked of: as it is stored, what its files say, what was
-    configured for it (by engine, "" for any), and everything that could serve it."""
+    configured for it (by engine), and everything that could serve it."""
 
     model: StoredModel
     reference: str
@@ -52,9 +53,6 @@ class Inquiry:
     configured: Mapping[str, Configured]
     host: HostFacts
     decision: Decision
-
-    def configured_for(self, engine: str) -> Configured:
-        return _for_engine(self.configured, engine)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +78,7 @@ class Planner:
         """
         inquiry = self.inquire(engine, model, mode)
         first = self.order(inquiry, inquiry.decision.chosen(), mode)
-        return (first, *self._fallbacks(inquiry, mode))
+        return (first, *self.fallbacks(inquiry, mode))
 
     def inquire(self, engine: str | None, model: str, mode: Mode) -> Inquiry:
         """Everything that a decision stands on, and the decision."""
@@ -105,7 +103,7 @@ class Planner:
         Unsupported for weights that may run code."""
         self._check_pickles(inquiry.reference, inquiry.model, inquiry.bundle)
         engine = candidate.engine
-        wanted = inquiry.configured_for(candidate.name)
+        wanted = inquiry.configured[candidate.name]
         native = not candidate.in_container
         done = settled(engine, self.settings.backend(candidate.name), wanted, native=native)
         options, traits = done.options, inquiry.traits
@@ -165,7 +163,7 @@ class Planner:
     def _options(self, configured: Mapping[str, Configured], engine: str) -> Options:
         """What was set for the model and in the settings. What is wrong there is told where the
         engine is chosen: another one may serve meanwhile."""
-        wanted = _for_engine(configured, engine)
+        wanted = configured[engine]
         try:
             backend = self.settings.backend(engine)
             return settled(self.engines[engine], backend, wanted, native=True).options
@@ -180,7 +178,7 @@ class Planner:
         named = accelerator_named(asked.variant)
         return Wish(asked.engine, named, "" if named else asked.variant, mode)
 
-    def _fallbacks(self, inquiry: Inquiry, mode: Mode) -> Iterator[Order]:
+    def fallbacks(self, inquiry: Inquiry, mode: Mode) -> Iterator[Order]:
         """One that can't start as it was configured is left out: the first choice may serve."""
         for candidate in inquiry.decision.fallbacks:
             try:
@@ -203,15 +201,26 @@ class Planner:
             raise
 
     def _configured(self, model: StoredModel, reference: str) -> Mapping[str, Configured]:
-        """By engine; what was set for the name that was asked for goes before the other names."""
+        """By engine: what was set for it, over what was set for any; either for the name that was
+        asked for, over the other names."""
         stored = self.state.configurations()
-        merged: dict[str, Configured] = {}
-        for name in reversed(self._names(model, reference)):
-            for (about, engine), document in stored.items():
-                if about == name:
-                    here = from_document(document)
-                    merged[engine] = here.over(merged.get(engine, Configured()))
-        return merged
+        names = self._names(model, reference)
+
+        def rows(engine: str) -> list[Configured]:
+            found = (stored.get((name, engine)) for name in names)
+            return [from_document(document) for document in found if document is not None]
+
+        for_any = rows("")
+        return {
+            name: stacked([*rows(name), *for_any], (self._reader(name),)) for name in self.engines
+        }
+
+    def _reader(self, engine: str) -> Reader:
+        """What is wrong in the settings is told where the engine is chosen."""
+        try:
+            return reader_of(self.engines[engine], self.settings.backend(engine))
+        except BadInput:
+            return Reader(self.engines[engine].flag_rules)
 
     def _preferences(
         self, model: StoredModel, reference: str, model_format: ModelFormat
@@ -241,12 +250,6 @@ class Planner:
                 hint="ask for it as safetensors or GGUF; if you trust its maker, set allow_pickle:"
                 " true in the settings",
             )
-
-
-def _for_engine(configured: Mapping[str, Configured], engine: str) -> Configured:
-    """What was set for this engine, over what was set for any."""
-    nothing = Configured()
-    return configured.get(engine, nothing).over(configured.get("", nothing))
 
 
 def _changed_at(file: Path) -> int:

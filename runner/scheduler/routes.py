@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from runner.engines.base import Mode
+from runner.scheduler.succession import StandIn
 
 Route = tuple[str | None, str, Mode]
 """The path's engine, the model's name as the client wrote it, the mode."""
 
 Stamp = tuple[object, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """Where a route leads, and for whom that instance answers there: by another route the same
+    one may be the first choice."""
+
+    instance: str
+    stands_in: StandIn | None = None
 
 
 class Routes:
@@ -18,22 +29,24 @@ class Routes:
     def __init__(self, stamp: Callable[[], Stamp]) -> None:
         self._stamp = stamp
         self._good_for: Stamp = ()
-        self._known: dict[Route, str] = {}
+        self._known: dict[Route, Goal] = {}
 
-    def instance(self, route: Route) -> str | None:
+    def goal(self, route: Route) -> Goal | None:
         known = self._known.get(route)
         if known is None or self._stamp() != self._good_for:
             return None
         return known
 
-    def remember(self, route: Route, instance: str, stamp: Stamp) -> None:
+    def remember(self, route: Route, goal: Goal, stamp: Stamp) -> None:
         """Keeps what was found out under `stamp`, if that still holds."""
         if stamp != self._stamp():
             return
         if stamp != self._good_for:
             self._known.clear()
             self._good_for = stamp
-        self._known[route] = instance
+        self._known[route] = goal
 
     def forget(self, instance: str) -> None:
-        self._known = {route: name for route, name in self._known.items() if name != instance}
+        self._known = {
+            route: goal for route, goal in self._known.items() if goal.instance != instance
+        }

@@ -70,6 +70,15 @@ class InProcess(Client):
     def post(self, path: str, body: Mapping[str, object]) -> Any:  # noqa: ANN401
         return self._control.post(path, body)
 
+    def lines(
+        self, method: str, path: str, body: Mapping[str, object] | None = None
+    ) -> Iterator[str]:
+        """A job that is refused before its first line is an ordinary error."""
+        response = self._control.http.request(method, path, json=dict(body or {}))
+        if response.status_code >= 400:
+            raise remote_error(response.json(), response.status_code)
+        yield from response.text.splitlines()
+
 
 def recorded(host: str) -> HostFacts:
     from runner.hardware.host import from_json
@@ -78,21 +87,23 @@ def recorded(host: str) -> HostFacts:
 
 
 @contextmanager
-def control(host: HostFacts) -> Iterator[Control]:
-    """Of the RUNNER_HOME that the environment names."""
-    services = _services(host)
+def control(host: HostFacts, engines: Engines | None = None) -> Iterator[Control]:
+    """Of the RUNNER_HOME that the environment names; with llama.cpp and vLLM where no others are
+    given."""
+    services = _services(host, engines or _two_engines())
     with TestClient(application(services), base_url="http://localhost") as client:
         yield Control(services, client)
 
 
-def _services(host: HostFacts) -> Services:
+def _two_engines() -> Engines:
+    return Engines([LlamaCpp(description_of("llama.cpp")), Vllm(description_of("vllm"))], [PROBLEM])
+
+
+def _services(host: HostFacts, engines: Engines) -> Services:
     configuration = load()
     home = configuration.home
     home.prepare()
     docker, state = DockerHost(), State(home.state_file)
-    engines = Engines(
-        [LlamaCpp(description_of("llama.cpp")), Vllm(description_of("vllm"))], [PROBLEM]
-    )
     planner = Planner(
         home=home,
         settings=configuration.settings,

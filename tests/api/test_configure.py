@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 import json
+import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from runner.demo import Quantization, gguf_path, huggingface_path
 from runner.engines.base import Mode
+from runner.engines.templates import KEPT_S
 from runner.errors import EngineNotFound, ModelNotFound
+from runner.models.package import package
+from runner.models.package_order import PackageOrder
+from runner.registry.reference import parse
 from tests.api.control import MODEL, Control, control, recorded, refusal
+from tests.models.packaging import package_gguf
+from tests.scheduler.house import package_adapter
 
 OURS, DOCKERS = "/runner/v1/configure", "/engines/_configure"
+UUID = "GPU-1e0d8a2e-6c1c-0f55-8b4a-2d6f4f1f9a37"
+"""Of the one GPU of the recorded NVIDIA host."""
 
 
 @pytest.fixture
@@ -122,7 +133,7 @@ def test_one_engines_configuration_goes_over_that_for_any(api: Control) -> None:
         "llama.cpp": {"context_size": 256},
     }
     inquiry = api.services.planner.inquire(None, MODEL, Mode.COMPLETION)
-    assert inquiry.configured_for("llama.cpp").options.context_size == 256
+    assert inquiry.configured["llama.cpp"].options.context_size == 256
 
 
 def test_things_are_taken_out_again(api: Control) -> None:
@@ -204,6 +215,7 @@ def test_an_unknown_engine_is_named_with_the_nearest(api: Control) -> None:
 
 def test_docker_model_runners_shape(api: Control) -> None:
     model_id = api.package_demo()
+    api.package_demo("ai/draft")
     body = {
         "model": MODEL,
         "mode": "completion",
@@ -265,6 +277,134 @@ def test_an_end_that_will_not_come_is_refused(api: Control) -> None:
     assert "models stay loaded" in error.message
 
 
+# What is named has to be there
+
+
+@pytest.fixture
+def models(api: Control, tmp_path: Path) -> Control:
+    """With a draft model and an adapter beside the model."""
+    api.package_demo()
+    package_gguf(api.services.store, gguf_path(Quantization.Q8_0), parse("ai/draft"))
+    package_adapter(api.services.planner, tmp_path, "ai/adapter")
+    return api
+
+
+@pytest.mark.parametrize(
+    ("values", "said", "hint"),
+    [
+        ({"draft_model": "ai/darft"}, "draft_model: ai/darft is not in", "did you mean ai/draft?"),
+        ({"draft_model": "ai/other"}, "draft_model: ai/other is not in", "`runner pull ai/other`"),
+        ({"draft_model": "ai/Bad Name"}, "draft_model: ", ""),
+        (
+            {"draft_model": "sha256:" + "0" * 64},
+            "draft_model: no model here",
+            "runner ls lists them",
+        ),
+        ({"draft_model": "ai/adapter"}, "ai/adapter is an adapter, no whole", "`lora`"),
+        ({"lora": "ai/adapter,ai/adaptr"}, "lora: ai/adaptr is not", "did you mean ai/adapter?"),
+        ({"lora": ["ai/other"]}, "lora: ai/other is not in", "`runner pull ai/other`"),
+        ({"lora": "ai/draft"}, "lora: ai/draft is a whole model", "runner package --lora"),
+        ({"gpus": "1"}, "gpus: there is no GPU '1'", f"there are: nvidia:0 (NVIDIA * {UUID})"),
+        ({"gpus": "0,7"}, "gpus: there is no GPU '7'", "there are: nvidia:0"),
+        ({"gpus": UUID[:-1] + "8"}, "gpus: there is no GPU", f"did you mean {UUID}?"),
+        ({"gpus": "nvdia:0"}, "gpus: there is no GPU", "did you mean nvidia:0?"),
+        ({"gpus": "amd:0"}, "gpus: there is no GPU", "nvidia:0"),
+        ({"main_gpu": 1}, "main_gpu is 1, of 1 GPUs", "up to 0"),
+        ({"cache_type_k": "q8_1"}, "cache_type_k is 'q8_1'", "did you mean q8_0?"),
+        ({"cache_type_v": "none"}, "cache_type_v is 'none'", "one of: f32, f16"),
+        ({"speculative.draft.cache_type_k": "q9"}, "--spec-draft-type-k is 'q9'", "one of: f32"),
+    ],
+)
+def test_what_is_not_there_is_refused_at_once(
+    models: Control, values: dict[str, Any], said: str, hint: str
+) -> None:
+    error = refusal(models, OURS, {"model": MODEL, "values": {"threads": 2, **values}})
+    assert error.exit_code == 2
+    assert said in error.message
+    assert all(part in error.hint for part in hint.split(" * "))
+    assert kept(models) == []
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"draft_model": "docker.io/ai/draft:latest", "lora": ["ai/adapter"]},
+        {"gpus": ["0"], "main_gpu": 0},
+        {"gpus": UUID},
+        {"gpus": UUID[:12]},
+        {"gpus": "nvidia:0"},
+        {"gpus": "all"},
+        {"cache_type_k": "q8_0", "cache_type_v": "bf16"},
+        {"speculative.draft.cache_type_v": "q4_0"},
+    ],
+)
+def test_what_is_there_is_taken(models: Control, values: dict[str, Any]) -> None:
+    models.post(OURS, {"model": MODEL, "values": values})
+    assert len(kept(models)) == 1
+
+
+def test_an_adapter_in_safetensors_is_one_too(models: Control, tmp_path: Path) -> None:
+    folder = tmp_path / "adapter"
+    folder.mkdir()
+    (folder / "adapter_config.json").write_text('{"peft_type": "LORA"}')
+    weights = (huggingface_path() / "model.safetensors").read_bytes()
+    (folder / "adapter_model.safetensors").write_bytes(weights)
+    order = PackageOrder(parse("ai/peft"), lora=folder, base="ai/base")
+    package(models.services.store, order)
+    models.post(OURS, {"model": "ai/m", "backend": "vllm", "values": {"lora": "ai/peft"}})
+    assert kept(models, "ai/m")[0]["options"] == {"lora": ["ai/peft"]}
+    error = refusal(models, OURS, {"model": MODEL, "values": {"draft_model": "ai/peft"}})
+    assert "ai/peft is an adapter" in error.message
+
+
+@pytest.mark.parametrize("gpus", ["0", UUID, "all"])
+def test_a_host_without_gpus_has_none(home: Path, gpus: str) -> None:
+    with control(recorded("cpu")) as api:
+        error = refusal(api, OURS, {"model": "ai/m", "values": {"gpus": gpus}})
+        assert error.message == f"gpus names {gpus!r}, and this host has no GPU"
+        assert "processor" in error.hint
+        api.post(OURS, {"model": "ai/m", "values": {"main_gpu": 3}})
+
+
+def test_a_gpu_that_only_other_engines_can_use_is_there(home: Path) -> None:
+    """Why the engine does not serve on it, `runner explain` tells."""
+    with control(recorded("mac")) as api:
+        api.post(OURS, {"model": "ai/m", "backend": "vllm", "values": {"gpus": "0"}})
+        error = refusal(api, OURS, {"model": "ai/m", "backend": "vllm", "values": {"gpus": "1"}})
+    assert "there are: apple:0" in error.hint
+
+
+def test_docker_model_runners_way_checks_the_same(api: Control) -> None:
+    api.package_demo()
+    body = {"model": MODEL, "speculative": {"draft_model": "ai/draft"}}
+    error = refusal(api, DOCKERS, body)
+    assert "`runner pull ai/draft` fetches a model" in error.hint
+    flags = {"model": "ai/m", "runtime-flags": ["--kv-cache-dtype=fp9"]}
+    error = refusal(api, "/engines/vllm/_configure", flags)
+    assert error.hint == "did you mean fp8?"
+    assert kept(api) == kept(api, "ai/m") == []
+
+
+def test_one_engine_that_knows_a_type_is_enough(api: Control) -> None:
+    error = refusal(api, OURS, {"model": "ai/m", "values": {"kv_cache_dtype": "fp9"}})
+    assert (error.message, error.hint) == (
+        "kv_cache_dtype is 'fp9', which vllm has not",
+        "did you mean fp8?",
+    )
+    api.post(OURS, {"model": "ai/m", "values": {"kv_cache_dtype": "fp8"}})
+
+
+def test_what_has_gone_meanwhile_keeps_nothing_else_from_being_set(models: Control) -> None:
+    models.post(OURS, {"model": MODEL, "values": {"draft_model": "ai/draft", "lora": "ai/adapter"}})
+    for name in ("ai/draft", "ai/adapter"):
+        models.services.store.remove(name)
+    models.post(OURS, {"model": MODEL, "values": {"threads": 2}})
+    models.post(OURS, {"model": MODEL, "unset": ["lora"]})
+    assert kept(models)[0]["options"] == {"draft_model": "ai/draft", "threads": 2}
+    error = refusal(models, OURS, {"model": MODEL, "values": {"lora": "ai/adapter"}})
+    assert "ai/adapter is not in the model store" in error.message
+
+
 # Chat templates: text, never a path
 
 
@@ -276,11 +416,51 @@ def test_a_template_is_kept_as_a_file_of_the_runners_own(api: Control, home: Pat
     assert path.read_text() == "{{ messages }}"
     assert path.parent.stat().st_mode & 0o777 == 0o700
     planner = api.services.planner
-    assert planner.inquire(None, MODEL, Mode.COMPLETION).configured_for(
-        "llama.cpp"
-    ).options.chat_template == str(path)
+    inquiry = planner.inquire(None, MODEL, Mode.COMPLETION)
+    assert inquiry.configured["llama.cpp"].options.chat_template == str(path)
     api.post(OURS, {"model": MODEL, "values": {"chat_template": None, "threads": 2}})
     assert kept(api)[0]["options"] == {"threads": 2}
+
+
+def aged(*files: Path) -> None:
+    long_ago = time.time() - KEPT_S - 60
+    for file in files:
+        os.utime(file, (long_ago, long_ago))
+
+
+def with_template(api: Control, text: str | None, model: str = MODEL) -> None:
+    api.post(OURS, {"model": model, "values": {"chat_template": text}})
+
+
+def test_a_template_that_nothing_names_any_more_goes_after_a_while(
+    api: Control, home: Path
+) -> None:
+    folder = home / "templates"
+    for model in (MODEL, "ai/other"):
+        with_template(api, "{{ old }}", model)
+    (old,) = folder.iterdir()
+    aged(old)
+    with_template(api, "{{ new }}")
+    (new,) = set(folder.iterdir()) - {old}
+    aged(old, new)
+    with_template(api, None, "ai/other")
+    assert {*folder.iterdir()} == {old, new}, "a start may have read it a moment ago"
+    aged(old, new)
+    api.post(OURS, {"model": "ai/third", "values": {"threads": 2}})
+    assert [*folder.iterdir()] == [new], "what is named stays, however old it is"
+    api.post(OURS, {"model": MODEL, "reset": True})
+    assert [*folder.iterdir()] == [new]
+
+
+def test_a_change_that_is_refused_takes_no_template(api: Control, home: Path) -> None:
+    with_template(api, "{{ old }}")
+    with_template(api, None)
+    (old,) = (home / "templates").iterdir()
+    aged(old)
+    refusal(api, OURS, {"model": MODEL, "values": {"threads": "many"}})
+    assert old.is_file()
+    with_template(api, "{{ old }}")
+    assert old.read_text() == "{{ old }}"
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from runner.cli.app import app
+from runner.engines.registered import Engines
 from runner.hardware.host import HostFacts
 from tests.api.control import Control, InProcess, control
 
@@ -40,9 +41,10 @@ def terminal(
     home: Path,
     capture: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
+    engines: Engines | None = None,
 ) -> Iterator[Terminal]:
     """Of the RUNNER_HOME that the `home` fixture made."""
     assert home.is_dir()
-    with control(host) as api:
+    with control(host, engines) as api:
         monkeypatch.setattr("runner.cli.background.running_client", lambda: InProcess(api))
         yield Terminal(api, capture)

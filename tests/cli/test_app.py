@@ -4,25 +4,25 @@ from __future__ import annotations
 
 import pytest
 from typer.core import TyperGroup
-from typer.main import get_group
 
-from runner.cli.app import ALIASES, COMMANDS, app, narrowed
+from runner.cli.app import ALIASES, COMMANDS, app, program
 from tests.support.program import runner
 
 NAMES = [name for commands in COMMANDS.values() for name in commands]
+GROUPS = [group.name for group in app.registered_groups]
 
 
 @pytest.mark.parametrize("name", [*NAMES, *ALIASES])
 def test_a_command_is_the_same_alone_as_among_all(name: str) -> None:
-    alone = get_group(narrowed(name.split())).commands
-    among = get_group(app).commands
+    alone = program(name.split()).commands
+    among = program([]).commands
     assert {found.partition(" ")[0] for found in alone} == {name.partition(" ")[0]}
     assert [p.name for p in alone[name].params] == [p.name for p in among[name].params]
 
 
-@pytest.mark.parametrize("name", [group.name for group in app.registered_groups])
+@pytest.mark.parametrize("name", GROUPS)
 def test_a_group_brings_its_commands(name: str) -> None:
-    alone, among = get_group(narrowed([name])).commands, get_group(app).commands
+    alone, among = program([name]).commands, program([]).commands
     assert list(alone) == [name]
     one, same = alone[name], among[name]
     assert isinstance(one, TyperGroup)
@@ -32,7 +32,9 @@ def test_a_group_brings_its_commands(name: str) -> None:
 
 @pytest.mark.parametrize("arguments", [[], ["pss"], ["--help"], ["-h", "ls"]])
 def test_other_arguments_get_all(arguments: list[str]) -> None:
-    assert narrowed(arguments) is app
+    found = program(arguments)
+    assert set(found.commands) == {*NAMES, *ALIASES, *GROUPS}
+    assert "install_completion" in {parameter.name for parameter in found.params}
 
 
 def test_the_nearest_command_is_named() -> None:

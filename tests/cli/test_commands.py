@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import shlex
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +13,9 @@ import pytest
 
 from runner.demo import gguf_path, questions
 from runner.errors import RunnerError
+from runner.scheduler.misfortunes import TIMES
 from tests.cli.terminal import on_a_terminal
+from tests.registry.server import Registry, running
 from tests.support.program import runner, succeed
 
 MODEL = "localhost:5000/demo:1"
@@ -71,6 +76,98 @@ def test_a_file_that_is_no_model_is_refused_before_anything_starts(
     for name in (tmp_path / "x.gguf", tmp_path / "nowhere.gguf"):
         assert runner("run", str(name), "x").returncode == 2
     assert not (home / "run" / "runner.sock").exists()
+
+
+def test_a_model_that_is_not_here_is_pulled(
+    stopped_at_the_end: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DOCKER_CONFIG", str(stopped_at_the_end / "docker"))
+    with running(Registry()) as registry:
+        name = f"{registry.address}/x/demo:1"
+        succeed("package", "--gguf", str(gguf_path()), "--push", name)
+        succeed("rm", name)
+        assert succeed("ls", "--quiet") == ""
+        first = runner("run", name, FIRST.question)
+        assert first.stdout == f"{FIRST.answer}\n", first.stderr
+        assert f"{name} is not in the store: pulling it\n" in first.stderr
+        again = runner("run", name, SECOND.question)
+        assert again.stdout == f"{SECOND.answer}\n"
+        assert "pulling" not in again.stderr
+        missing = runner("run", f"{registry.address}/x/nobody:1", FIRST.question)
+        assert missing.stdout == ""
+        assert missing.returncode != 0
+        assert f"{registry.address}/x/nobody:1 is not in the store: pulling it" in missing.stderr
+
+
+BROKEN = """\
+schema: 1
+name: broken
+formats: [gguf]
+modes: [completion]
+health_path: /
+command: ["-c", "raise SystemExit('no such device')", "{socket}"]
+variants:
+  - {name: cpu, accelerator: cpu, version: "1", platforms: [linux/amd64], form: environment}
+"""
+
+
+@pytest.fixture
+def first_choice_broken(stopped_at_the_end: Path) -> Path:
+    """The user's own engine goes before llama.cpp, and never starts."""
+    folder = stopped_at_the_end / "engines.d" / "broken"
+    (folder / "cpu").mkdir(parents=True)
+    (folder / "cpu" / "requirements.txt").write_text("# nothing but Python's own library\n")
+    (folder / "engine.yaml").write_text(BROKEN)
+    succeed("package", "--gguf", str(gguf_path()), MODEL)
+    succeed("install-runner", "--backend", "broken", "--gpu", "none")
+    succeed("engines", "default-format", "gguf", "broken")
+    succeed("engines", "fallback", "gguf", "llama.cpp")
+    return stopped_at_the_end
+
+
+TOOK_OVER = "broken/cpu did not start (broken ended with status 1): llama.cpp/native answers\n"
+
+
+def test_a_fallback_is_told_wherever_it_shows(first_choice_broken: Path) -> None:
+    """By the answer, by ps, and by explain once the first choice is passed over."""
+    done = runner("run", MODEL, FIRST.question)
+    assert done.stdout == f"{FIRST.answer}\n", done.stderr
+    assert done.stderr == TOOK_OVER
+    whole = runner("run", "--json", MODEL, FIRST.question)
+    assert json.loads(whole.stdout)["choices"][0]["message"]["content"] == FIRST.answer
+    assert whole.stderr == TOOK_OVER
+    shown = runner("ps")
+    assert " llama.cpp/native for broken/cpu " in shown.stdout
+    assert shown.stderr == TOOK_OVER
+    (told,) = json.loads(succeed("ps", "--json"))
+    assert told["stands_in"] == {
+        "for": "broken/cpu",
+        "why": "did not start",
+        "reason": "broken ended with status 1",
+        "note": TOOK_OVER.strip(),
+    }
+    explained = " ".join(succeed("explain", MODEL).split())
+    assert f"But {TOOK_OVER.strip()}. Next: `runner unload {MODEL}` gives it" in explained
+    named = runner("run", "--backend", "llama.cpp", MODEL, FIRST.question)
+    assert (named.stdout, named.stderr) == (f"{FIRST.answer}\n", "")
+    screen = on_a_terminal(["run", MODEL], [FIRST.question, SECOND.question, "/bye"])
+    assert screen.count(TOOK_OVER) == 1, "a chat tells it once"
+    assert screen.index(TOOK_OVER) < screen.index(FIRST.answer) < screen.index(SECOND.answer)
+
+
+def test_what_keeps_failing_goes_last_until_an_unload(first_choice_broken: Path) -> None:
+    passed_over = "But llama.cpp/native answers until "
+    assert passed_over not in succeed("explain", MODEL)
+    for _ in range(TIMES):
+        assert runner("run", "--backend", "broken", MODEL, "x").returncode == 7
+    assert json.loads(succeed("ps", "--json")) == []
+    told = " ".join(succeed("explain", MODEL).split())
+    assert passed_over in told
+    reason = "broken/cpu keeps failing (broken ended with status 1)."
+    assert f"{reason} Next: `runner unload {MODEL}` gives it another chance now" in told
+    succeed("unload", MODEL)
+    assert passed_over not in succeed("explain", MODEL)
+    assert runner("unload", MODEL).returncode == 3, "there is nothing left to unload"
 
 
 def test_a_chat_on_a_terminal_keeps_its_history(stopped_at_the_end: Path) -> None:
@@ -162,6 +259,30 @@ def test_config_shows_origins_and_check_finds_faults(home: Path) -> None:
     refused = runner("config", "check", str(bad))
     assert refused.returncode == 2
     assert "did you mean log_level?" in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ("preference: [vlm]", "preference: 'vlm' is not an engine. Next: did you mean vllm?"),
+        ("backends: {lama.cpp: {}}", "did you mean llama.cpp?"),
+        ("backends: {llama.cpp: {flags: [--nonsense]}}", "backends.llama.cpp: --nonsense is no"),
+        ("backends: {llama.cpp: {options: {threads: many}}}", "threads is 'many'"),
+    ],
+)
+def test_config_check_asks_the_engines(home: Path, settings: str, told: str) -> None:
+    (home / "config.yaml").write_text(settings)
+    for arguments in (("config", "check"), ("config", "check", str(home / "config.yaml"))):
+        refused = runner(*arguments)
+        assert refused.returncode == 2
+        assert told in refused.stderr
+
+
+@pytest.mark.parametrize("streams", [">&-", "2>&-", "<&-", "<&- >&- 2>&-"])
+def test_closed_streams_are_no_error(home: Path, streams: str) -> None:
+    program = f"exec {shlex.quote(sys.executable)} -m runner ls {streams}"
+    done = subprocess.run(["sh", "-c", program], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_every_error_has_an_exit_status_of_its_own_kind() -> None:

@@ -63,13 +63,13 @@ def test_it_is_written_as_people_and_compose_write_it(shell: Terminal, written: 
 
 def test_switches_numbers_lists_and_json(shell: Terminal) -> None:
     shell.run(
-        *("configure", "ai/m", "--no-mmap", "--memory-lock", "--gpus", "0,1", "--split", "3,1"),
+        *("configure", "ai/m", "--no-mmap", "--memory-lock", "--gpus", "0", "--split", "3,1"),
         *("--n-gpu-layers", "-1", "--flash-attn", "on", "--backend", "llama.cpp"),
     )
     assert kept(shell, "ai/m")["options"] == {
         "mmap": False,
         "memory_lock": True,
-        "gpus": ["0", "1"],
+        "gpus": ["0"],
         "split": [3.0, 1.0],
         "gpu_layers": -1,
         "flash_attention": "on",
@@ -205,6 +205,11 @@ def test_a_template_that_is_not_there_or_too_long_is_named(shell: Terminal, tmp_
         ([MODEL, "--backend", "vlm", "--threads", "1"], RunnerError, "did you mean vllm?"),
         (["sha256:" + "0" * 64, "--threads", "1"], ModelNotFound, "0000"),
         (["Bad Name", "--threads", "1"], BadInput, "Bad Name"),
+        ([MODEL, "--draft-model", "ai/darft"], BadInput, "`runner pull ai/darft` fetches"),
+        ([MODEL, "--lora", MODEL], BadInput, f"{MODEL} is a whole model, no adapter"),
+        ([MODEL, "--gpus", "3"], BadInput, "there is no GPU '3' there are: nvidia:0"),
+        ([MODEL, "--cache-type-k", "q8"], BadInput, "did you mean q8_0?"),
+        (["ai/m", "--backend", "vllm", "--", "--kv-cache-dtype", "fp9"], BadInput, "mean fp8?"),
         ([MODEL, "--thraeds", "1"], UsageError, "--threads"),
         ([], UsageError, "MODEL"),
     ],

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from runner.cli.options import engine_path
+from runner.engines.custom import described
 from runner.errors import BadInput, EngineNotFound, RunnerError
 from runner.state import ChoiceKind, Install
 from tests.api.control import PROBLEM, recorded
@@ -55,6 +56,55 @@ def test_engines_are_a_table_of_variants(shell: Terminal) -> None:
 def test_an_engine_that_is_not_readable_is_told_of(shell: Terminal) -> None:
     told = shell.errors("engines")
     assert f"left out: {PROBLEM.message}. Next: {PROBLEM.hint}" in told
+
+
+BROKEN = """\
+schema: 1
+name: Mine
+formts: [gguf]
+modes: [completoin]
+health_path: /health
+command: [--uds, "{sockt}"]
+variants:
+  - {name: cpu, accelerator: cpu, version: "1", platforms: [linux/amd64], form: image}
+"""
+
+
+def test_every_mistake_of_an_engine_yaml_has_a_line_of_its_own(
+    home: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    file = tmp_path / "mine" / "engine.yaml"
+    file.parent.mkdir()
+    file.write_text(BROKEN)
+    (problem,) = described(tmp_path)
+    monkeypatch.setattr("tests.api.control.PROBLEM", problem)
+    with terminal(recorded("nvidia"), home, capsys, monkeypatch) as shell:
+        told = shell.errors("engines").splitlines()
+        (document,) = json.loads(shell.run("engines", "--json"))["problems"]
+    mark = f"{file}:"
+    assert told[0] == "runner: left out:"
+    assert told[-1] == f"Next: correct {file}: its fields are in docs/engines.md"
+    lines = told[1:-1]
+    assert [line.removeprefix(mark).split(": ")[:2] for line in lines] == [
+        ["1", "formats"],
+        ["2", "name"],
+        ["3", "formts"],
+        ["4", "modes[0]"],
+        ["6", "command"],
+        ["6", "command"],
+        ["8", "variants[0].name"],
+    ]
+    hints = (
+        *("such as [gguf]", "allowed: small letters", "did you mean formats?"),
+        *("did you mean completion?", "did you mean socket?", "or set `listens_on_tcp: true`"),
+        "the file cpu/Dockerfile is missing: add it",
+    )
+    for line, hint in zip(lines, hints, strict=True):
+        assert hint in line
+    assert document["message"].splitlines() == lines
 
 
 def test_a_format_gets_an_engine_of_its_own(shell: Terminal) -> None:

@@ -63,6 +63,9 @@ variants:
 """
 
 
+ONE_EACH = "one name in each line, such as LlamaForCausalLM"
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """An engine of the user's own, whose gpu variant has a Dockerfile."""
@@ -84,7 +87,9 @@ def refused(folder: Path, text: str | bytes, origin: Origin = Origin.USER) -> li
         read(folder, text, origin)
     assert str(folder / FILE_NAME) in caught.value.hint
     mark = f"{folder / FILE_NAME}:"
-    return [part.removesuffix("; ") for part in caught.value.message.split(mark)[1:]]
+    lines = caught.value.message.split("\n")
+    assert all(line.startswith(mark) for line in lines)
+    return [line.removeprefix(mark) for line in lines]
 
 
 def changed(old: str, new: str) -> str:
@@ -154,12 +159,12 @@ def test_every_placeholder_is_known(folder: Path) -> None:
 
 
 MISTAKES = [
-    ("schema: 1", "schema: 2", "1: schema: found '2', this version of runner reads 1"),
-    ("schema: 1\n", "", "1: schema: it is missing"),
+    ("schema: 1", "schema: 2", "1: schema: found '2', this version of runner reads 1: write it"),
+    ("schema: 1\n", "", "1: schema: it is missing, allowed: 1"),
     ("title:", "titel:", "3: titel: there is no such field; allowed: * did you mean title?"),
     ("name: echo", "name: Echo", "2: name: found 'Echo', allowed: small letters*"),
     ("name: echo", "name: v1", "2: name: 'v1' stands for something else*"),
-    ("name: echo", "name: mlx", "2: name: 'mlx' is another name of mlx-lm"),
+    ("name: echo", "name: mlx", "2: name: 'mlx' is another name of mlx-lm: choose another name"),
     ("name: echo", "name: ../up", "2: name: found '../up', allowed: small letters*"),
     ("title: Echo", 'title: "a\\nb"', "3: title: found 'a\\nb', allowed: one line*"),
     ("https://", "ftp://", "6: source: found 'ftp://example.org/echo', allowed: an address*"),
@@ -171,7 +176,11 @@ MISTAKES = [
     ("gguf: [any]", "gguf: []", "11: formats.gguf: found an empty list, allowed: a list*"),
     ("gguf: [any]", "gguf: [INT4]", "11: formats.gguf[[]0]: found 'INT4', allowed: any, none*"),
     (", embedding]", ", embeding]", "12: modes[[]1]: found 'embeding', * did you mean embedding?"),
-    (", embedding]", ", completion]", "12: modes: 'completion' stands there more than once"),
+    (
+        ", embedding]",
+        ", completion]",
+        "12: modes: 'completion' stands there more than once: keep one",
+    ),
     ("known.txt", "gone.txt", "13: architectures: can't read gone.txt: No such file*"),
     ("known.txt", "../known.txt", "13: architectures: found '../known.txt', allowed: the name*"),
     ("variant: gpu", "variant: gpus", "14: default_variant: found 'gpus', * did you mean gpu?"),
@@ -181,14 +190,26 @@ MISTAKES = [
     ("ECHO_CACHE", "ECHO-CACHE", "17: environment: found 'ECHO-CACHE', allowed: a name such*"),
     ("memory: 2GiB", "memory: 2GB", "18: memory: found '2GB', allowed: a size such as*"),
     ("memory: 2GiB", "listens_on_tcp: yes", "18: listens_on_tcp: found 'yes', *true, false"),
-    ("- name: cpu", "- name: gpu", "26: variants[[]1].name: there are two variants 'gpu'"),
+    (
+        "- name: cpu",
+        "- name: gpu",
+        "26: variants[[]1].name: there are two variants 'gpu': choose *",
+    ),
     ("accelerator: cuda", "accelerator: cudaa", "27: *found 'cudaa', * did you mean cuda?"),
-    ("    version: 1.10\n", "", "20: variants[[]0].version: it is missing"),
+    ("    version: 1.10\n", "", "20: variants[[]0].version: it is missing, allowed: letters*"),
     ("    version: 1.10", "    version: ~", "22: *version: found '~', allowed: letters*"),
     ("    version: 1.10", "    version:", "22: *version: found nothing, allowed: letters*"),
     ("linux/arm64", "linux/arm65", "23: *platforms[[]1]: found 'linux/arm65', allowed: a system*"),
-    ("linux/arm64", "darwin/arm64", "23: *platforms: found darwin/arm64, images are for linux"),
-    ("linux/arm64", "linux/amd64", "23: *platforms: 'linux/amd64' stands there more than once"),
+    (
+        "linux/arm64",
+        "darwin/arm64",
+        "23: *platforms: found darwin/arm64, images are for linux: take it out",
+    ),
+    (
+        "linux/arm64",
+        "linux/amd64",
+        "23: *platforms: 'linux/amd64' stands there more than once: keep one",
+    ),
     ("    image: example.org/echo:1.10\n", "", "20: *there is no image, and the file cpu/Dock*"),
     ("image: example.org/echo:1.10", "image: --privileged", "25: *image: found '--priv*"),
     ("525.60.13", "new", "34: variants[[]1].requires.driver: found 'new', allowed: numbers*"),
@@ -198,14 +219,22 @@ MISTAKES = [
     (
         "sm_90]}",
         "sm_90], ptx: {driver: 570.26, targets: [sm_80, sm_75]}}",
-        "34: variants[[]1].requires.ptx.targets: sm_75 is not among the variant's targets",
+        "34: variants[[]1].requires.ptx.targets: sm_75 is not among the variant's targets: add*",
     ),
-    ("sm_90]}", "sm_90], ptx: {targets: [sm_80]}}", "34: *requires.ptx.driver: it is missing"),
-    ("sm_90]}", "sm_90], ptx: {driver: 570.26}}", "34: *requires.ptx.targets: it is missing"),
+    (
+        "sm_90]}",
+        "sm_90], ptx: {targets: [sm_80]}}",
+        "34: *requires.ptx.driver: it is missing, allowed: num*",
+    ),
+    (
+        "sm_90]}",
+        "sm_90], ptx: {driver: 570.26}}",
+        "34: *requires.ptx.targets: it is missing, allowed: a l*",
+    ),
     (
         "{driver: 525.60.13, targets: [sm_80, sm_90]}",
         "{targets: [sm_80], ptx: {driver: 570.26, targets: [sm_80]}}",
-        "34: variants[[]1].requires.driver: it is missing",
+        "34: variants[[]1].requires.driver: it is missing, allowed: numbers with dots between",
     ),
     (
         "sm_90]}",
@@ -253,24 +282,39 @@ def test_all_mistakes_are_told_in_one_go_in_the_order_of_lines(folder: Path) -> 
 
 def test_very_many_mistakes_are_counted(folder: Path) -> None:
     text = USERS + "".join(f"unknown_{number}: 1\n" for number in range(100))
-    with pytest.raises(BadEngineFile, match=r"unknown_19: .*; and 80 more$"):
+    with pytest.raises(BadEngineFile, match=r"unknown_19: .*\nand 80 more$"):
         read(folder, text)
 
 
+def test_a_line_break_in_a_name_makes_no_line(folder: Path) -> None:
+    text = changed("title: Echo", '"ti\\ntle\\e[2J": Echo')
+    (mistake,) = refused(folder, text)
+    assert mistake.startswith("3: ti�tle�[2J: there is no such field; allowed: ")
+
+
 UNREADABLE = {
-    "empty": (b"", "1: it is empty"),
+    "empty": (b"", "1: it is empty: begin with `schema: 1`"),
     "a list": (b"- a\n", "1: found a list, allowed: `name: value` lines"),
     "a word": (b"engine", "1: found 'engine', allowed: `name: value` lines"),
-    "not YAML": (b"a: 1\nb: [\n", "3: it is not YAML: did not find expected node content"),
-    "a tab": (b"a:\n\t- b\n", "2: it is not YAML: found character that cannot start any token"),
-    "not text": (b"a: 1\nb: \xff\n", "2: it is not UTF-8 text"),
+    "not YAML": (
+        b"a: 1\nb: [\n",
+        "3: it is not YAML: did not find expected node content: look at quotes*",
+    ),
+    "a tab": (
+        b"a:\n\t- b\n",
+        "2: it is not YAML: found character that cannot start any token: look at *",
+    ),
+    "not text": (b"a: 1\nb: \xff\n", "2: it is not UTF-8 text: save it as UTF-8"),
     "a NUL": (b"a: \x00\n", "1: it is not YAML: unacceptable character *"),
-    "two documents": (b"a: 1\n---\nb: 1\n", "2: it holds a second document"),
+    "two documents": (b"a: 1\n---\nb: 1\n", "2: it holds a second document: take the `---` out"),
     "a tag": (b"a: !!python/name:os.system x\n", "1: the tag 'tag:yaml.org,2002:python/name:os*"),
     "an alias": (b"a: &b [x]\nc: *b\n", "1: anchors and aliases (& and [*]) are not allowed*"),
-    "too long": (b"#" * (MAX_BYTES + 1), f"1: it is longer than the {MAX_BYTES} bytes allowed"),
+    "too long": (
+        b"#" * (MAX_BYTES + 1),
+        f"1: it is longer than the {MAX_BYTES} bytes allowed: shorten it",
+    ),
     "a long text": (b"a: " + b"x" * (MAX_TEXT + 1), f"1: a text is longer than {MAX_TEXT}*"),
-    "too deep": (b"[" * (MAX_DEPTH + 1), f"1: it is nested deeper than {MAX_DEPTH}"),
+    "too deep": (b"[" * (MAX_DEPTH + 1), f"1: it is nested deeper than {MAX_DEPTH}: no field is"),
     "a name that is none": (b"[a, b]: 1\n", "1: a name is expected before the colon, not a list"),
 }
 
@@ -292,7 +336,9 @@ def test_a_billion_laughs_end_at_the_first(folder: Path) -> None:
 
 
 def test_a_field_that_stands_twice_is_refused(folder: Path) -> None:
-    assert refused(folder, USERS + "name: other\n") == ["37: name: it stands here a second time"]
+    assert refused(folder, USERS + "name: other\n") == [
+        "37: name: it stands here a second time: keep one"
+    ]
 
 
 def test_a_missing_file_says_so(tmp_path: Path) -> None:
@@ -320,9 +366,11 @@ def test_an_environment_has_a_lock_and_no_image(folder: Path) -> None:
 def test_an_odd_list_of_architectures_is_refused(folder: Path) -> None:
     (folder / "known.txt").write_text("LlamaForCausalLM\nnot one name\n")
     (mistake,) = refused(folder, USERS)
-    assert mistake.endswith("known.txt: 'not one name' is not the name of an architecture")
+    assert mistake.endswith(
+        f"known.txt: 'not one name' is not the name of an architecture: {ONE_EACH}"
+    )
     (folder / "known.txt").write_text("# none\n")
-    assert refused(folder, USERS) == ["13: architectures: known.txt: it names none"]
+    assert refused(folder, USERS) == [f"13: architectures: known.txt: it names none: {ONE_EACH}"]
 
 
 def test_the_catalog_is_read_quickly() -> None:

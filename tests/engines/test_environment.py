@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from runner.engines.environment import (
     COMMON_RULES,
+    NATIVE_RULES,
     EnvironmentRule,
     Fate,
     Outcome,
@@ -100,6 +101,69 @@ def test_the_first_rule_for_a_name_counts() -> None:
     )
     assert settle({}, rules, {}).environment == {"A_B": "1"}
     assert settle({"A_B": "3"}, rules, {}).environment == {"A_B": "3"}
+
+
+@pytest.mark.parametrize("rule", COMMON_RULES, ids=lambda rule: rule.pattern)
+def test_each_common_rule_decides_what_it_names(rule: EnvironmentRule) -> None:
+    """What is more exact stands before what is vaguer."""
+    name = rule.pattern.replace("*", "X")
+    (fate,) = settle({name: "1"}, COMMON_RULES, {}).fates
+    assert (fate.outcome, fate.reason) == (Outcome.DROPPED, rule.reason)
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("DYLD_VISIBLE_DEVICES", "other code"),
+        ("DYLD_API_KEY", "other code"),
+        ("DYLD_PROXY", "other code"),
+        ("LD_LIBRARY_PATH", "where its programs are"),
+        ("NVIDIA_VISIBLE_DEVICES", "`gpus` says"),
+        ("NVIDIA_REQUIRE_VISIBLE_DEVICES", "`gpus` says"),
+        ("LD_VISIBLE_DEVICES", "`gpus` says"),
+        ("RUNNER_VISIBLE_DEVICES", "`gpus` says"),
+        ("DOCKER_VISIBLE_DEVICES", "`gpus` says"),
+        ("NVIDIA_REQUIRE_API_KEY", "launcher"),
+        ("NVIDIA_REQUIRE_PROXY", "launcher"),
+        ("RUNNER_API_KEY", "only the gateway"),
+        ("DOCKER_API_KEYS", "only the gateway"),
+        ("OPENSSL_API_KEY", "only the gateway"),
+        ("RUNNER_PROXY", "no network"),
+        ("DOCKER_HTTPS_PROXY", "no network"),
+        ("OCL_ICD_PROXY", "no network"),
+        ("HUGGINGFACE_API_KEY", "only the gateway"),
+    ],
+)
+def test_of_two_common_rules_that_speak_of_a_name_the_first_counts(name: str, reason: str) -> None:
+    (fate,) = settle({name: "1"}, COMMON_RULES, {}).fates
+    assert fate.outcome is Outcome.DROPPED
+    assert reason in fate.reason
+
+
+@pytest.mark.parametrize(
+    ("name", "is_kept"),
+    [
+        ("OMP_NUM_THREADS", True),
+        ("KMP_BLOCKTIME", True),
+        ("MKL_NUM_THREADS", True),
+        ("GGML_CUDA_FORCE_MMQ", True),
+        ("LLAMA_TRACE", True),
+        ("MLX_DISABLE_COMPILE", True),
+        ("HF_HUB_VERBOSITY", True),
+        ("LC_ALL", True),
+        ("KMP_STATS_FILE", False),
+        ("KMP_CPUINFO_FILE", False),
+        ("OMP_TOOL_LIBRARIES", False),
+        ("LLAMA_API_KEY", False),
+        ("GGML_VK_VISIBLE_DEVICES", False),
+        ("HF_TOKEN", False),
+        ("ANYTHING", False),
+    ],
+)
+def test_a_native_process_gets_what_is_known_to_be_harmless(name: str, *, is_kept: bool) -> None:
+    """What the common rules forbid stays forbidden."""
+    (fate,) = settle({name: "1"}, (*COMMON_RULES, *NATIVE_RULES), {}).fates
+    assert fate.outcome is (Outcome.KEPT if is_kept else Outcome.DROPPED)
 
 
 @pytest.mark.parametrize(

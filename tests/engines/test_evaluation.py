@@ -1,4 +1,4 @@
-"""The criteria of a verdict, each at its edges."""
+"""Each verdict that speaks against a candidate says what to do next, by name."""
 
 from __future__ import annotations
 
@@ -6,117 +6,118 @@ from dataclasses import replace
 
 import pytest
 
-from runner.engines.candidate import Candidate
-from runner.engines.description import Requirements
-from runner.engines.evaluation import evaluate_host, is_older, knows
-from runner.engines.verdicts import Code, Verdict
-from runner.hardware.gpu import Gpu
+from runner.artifacts.media import ModelFormat
+from runner.engines.base import Mode
+from runner.engines.candidate import Wish
+from runner.engines.offer import candidates
+from runner.engines.options import Options
+from runner.engines.selection import Preferences, decide
+from runner.engines.verdicts import Code
+from runner.hardware.host import HostFacts
+from runner.models.traits import ModelTraits
 from runner.names import Accelerator
-from tests.engines.stage import NVIDIA, RTX, StagedEngine, engine, variant
+from runner.settings import BackendSettings, Placement, Settings
+from tests.engines.stage import ENGINES, GGUF, MAC, NVIDIA, PLAIN, QWEN
 
-OF_TWO = {"nvidia.com/gpu=0", "nvidia.com/gpu=1"}
-
-
-@pytest.mark.parametrize(
-    ("found", "required", "older"),
-    [
-        ("580.95.05", "580.65.06", False),
-        ("580.65.06", "580.65.06", False),
-        ("580.65.05", "580.65.06", True),
-        ("580.9", "580.65.06", True),
-        ("1000.1", "580.65.06", False),
-        ("99.9", "535.104.05", True),
-        ("6.14.0-rc1", "6.8", False),
-    ],
-)
-def test_versions_are_compared_number_by_number(found: str, required: str, older: bool) -> None:
-    assert is_older(found, required) is older
+NOTHING = Options()
+ANY = Wish()
 
 
-@pytest.mark.parametrize(
-    ("quantization", "known", "is_known"),
-    [
-        ("awq-int4", ("none", "awq-int4"), True),
-        ("gptq-int3", ("gptq-int4", "gptq-int8"), False),
-        ("gptq-int3", ("gptq",), True),
-        ("gptq", ("gptq-int4",), False),
-        ("none", ("awq",), False),
-        ("Q4_K_M", ("any",), True),
-    ],
-)
-def test_a_quantization_is_known_whole_or_by_its_method(
-    quantization: str, known: tuple[str, ...], is_known: bool
-) -> None:
-    assert knows(quantization, known) is is_known
-
-
-def against(made: StagedEngine, *gpus: Gpu) -> dict[Code, Verdict]:
-    """What speaks against the only variant on a host with these cards."""
-    assert NVIDIA.docker
-    docker = replace(NVIDIA.docker, cdi_devices=tuple(sorted(OF_TWO)))
-    candidate = Candidate(made, made.description.variants[0])
-    verdicts = evaluate_host(candidate, replace(NVIDIA, gpus=gpus, docker=docker))
-    return {verdict.code: verdict for verdict in verdicts if not verdict.ok}
-
-
-def needing(driver: str, *targets: str) -> StagedEngine:
-    return requiring(Requirements(driver, targets))
-
-
-def requiring(requires: Requirements) -> StagedEngine:
-    return engine("one", {}, variant("one", "cuda", Accelerator.CUDA, requires=requires))
-
-
-def test_of_several_drivers_the_oldest_counts() -> None:
-    made = needing("580.65.06")
-    old = replace(RTX, index=1, uuid="GPU-2", driver="99.9")
-    assert against(made, RTX) == {}
-    assert against(made, RTX, old)[Code.DRIVER].found == "the driver is 99.9"
-    assert against(made, old, RTX).keys() == {Code.DRIVER}
-
-
-COMPILED = Requirements("525.60.13", ("sm_80", "sm_86", "sm_89"), "570.26", ("sm_80", "sm_86"))
+def steps(
+    label: str,
+    traits: ModelTraits,
+    host: HostFacts = PLAIN,
+    wish: Wish = ANY,
+    options: Options = NOTHING,
+    settings: Settings | None = None,
+) -> dict[Code, str]:
+    """The hints of what speaks against a variant, among all engines."""
+    offered = candidates(ENGINES, (), settings or Settings(), host, lambda name: options)
+    named = [one for one in offered if one.variant.name != "native"]
+    found = decide(named, traits, host, wish, Preferences())
+    (one,) = [one for one in found.judged if one.candidate.label == label]
+    return {verdict.code: verdict.hint for verdict in one.against}
 
 
 @pytest.mark.parametrize(
-    ("driver", "targets", "required"),
+    ("label", "wish", "hint"),
     [
-        ("525.60.13", ("sm_89",), ""),
-        ("525.60.12", ("sm_89",), "525.60.13 or newer"),
-        ("570.26", ("sm_80",), ""),
-        ("570.25", ("sm_80",), "570.26 or newer for sm_80, for which it has PTX alone"),
-        ("570.25", ("sm_89", "sm_86"), "570.26 or newer for sm_86, for which it has PTX alone"),
-        ("525.60.12", ("sm_89", "sm_80"), "570.26 or newer for sm_80, for which it has PTX alone"),
-        ("570.26", ("sm_89", "sm_80"), ""),
-        ("570.25", ("",), ""),
+        ("vllm/cpu", Wish("llama.cpp"), "leave --backend out, or take --backend vllm"),
+        ("vllm/cpu", Wish("", Accelerator.CUDA), "leave --gpu out, or take --gpu none"),
+        ("vllm/cuda", Wish("", Accelerator.CPU), "leave --gpu out, or take --gpu cuda"),
+        ("vllm/cpu", Wish("vllm", variant="cuda"), "take --backend vllm:cpu"),
     ],
 )
-def test_each_gpu_needs_the_driver_of_its_target(
-    driver: str, targets: tuple[str, ...], required: str
-) -> None:
-    gpus = [
-        replace(RTX, index=index, uuid=f"GPU-{index}", driver=driver, target=target)
-        for index, target in enumerate(targets)
-    ]
-    refused = against(requiring(COMPILED), *gpus)
-    assert {code: one.required for code, one in refused.items()} == (
-        {Code.DRIVER: required} if required else {}
+def test_what_was_asked_for_otherwise(label: str, wish: Wish, hint: str) -> None:
+    assert steps(label, QWEN, wish=wish)[Code.ENGINE] == hint
+
+
+def test_engines_for_the_format_are_named() -> None:
+    assert steps("vllm/cpu", GGUF)[Code.FORMAT] == "use llama.cpp"
+    pickled = replace(QWEN, format=ModelFormat.PYTORCH)
+    assert steps("vllm/cpu", pickled)[Code.FORMAT] == "use transformers"
+    assert steps("llama.cpp/cpu", QWEN)[Code.FORMAT] == "use mlx-lm or transformers or vllm"
+
+
+def test_engines_that_this_host_can_not_run_are_not_named() -> None:
+    """Without Docker nothing but MLX LM runs on a Mac."""
+    assert steps("llama.cpp/cpu", QWEN, MAC)[Code.FORMAT] == "use mlx-lm"
+    assert steps("vllm/cpu", GGUF, MAC)[Code.FORMAT] == (
+        "no engine here does: take it in another format"
     )
 
 
-def test_a_driver_is_shown_with_the_gpu_that_it_is_too_old_for() -> None:
-    """Of two cards the newer driver may be the one that is not enough."""
-    compiled = replace(RTX, driver="535.104.05")
-    as_ptx = replace(RTX, index=1, uuid="GPU-2", driver="560.35.03", target="sm_80")
-    verdict = against(requiring(COMPILED), compiled, as_ptx)[Code.DRIVER]
-    assert verdict.found == "the driver is 560.35.03"
-    assert "sm_80" in verdict.required
+@pytest.mark.parametrize(
+    ("host", "quantization", "hint"),
+    [
+        (PLAIN, "awq-int4", "use transformers, or the model in another quantization"),
+        (NVIDIA, "awq-int4", "use transformers or vllm/cuda, or the model in another quantization"),
+        (PLAIN, "odd", "no engine here reads it: take the model in another quantization"),
+    ],
+)
+def test_engines_for_the_quantization_are_named(
+    host: HostFacts, quantization: str, hint: str
+) -> None:
+    found = steps("vllm/cpu", replace(QWEN, quantization=quantization), host)
+    assert found[Code.QUANTIZATION] == hint
 
 
-def test_a_driver_or_target_that_is_not_known_speaks_against_nothing() -> None:
-    assert against(needing("580.65.06", "sm_89"), replace(RTX, driver="", target="")) == {}
+def test_engines_for_the_architecture_are_named() -> None:
+    new = replace(QWEN, architecture="NewForCausalLM", model_type="new")
+    version = ENGINES["vllm"].description.variants[0].version
+    unknown = f"vllm {version} does not know it: "
+    assert steps("vllm/cpu", new)[Code.ARCHITECTURE] == f"{unknown}use mlx-lm or transformers"
+    unread = replace(new, quantization="fp8")
+    assert steps("vllm/cpu", unread)[Code.ARCHITECTURE] == (
+        f"{unknown}no engine here does: take another model"
+    )
 
 
-def test_a_long_list_of_targets_is_counted() -> None:
-    made = needing("", *(f"sm_{number}" for number in range(10)))
-    assert against(made, RTX)[Code.TARGET].required.endswith("sm_5 and 4 more")
+def test_engines_for_the_mode_are_named() -> None:
+    found = steps("vllm/cpu", QWEN, wish=Wish(mode=Mode.RERANKING))
+    able = [
+        name
+        for name, one in ENGINES.items()
+        if Mode.RERANKING in one.description.modes
+        and ModelFormat.SAFETENSORS in one.description.formats
+    ]
+    assert able == []
+    assert found[Code.MODE] == "no engine here does reranking with safetensors: take another model"
+
+
+def test_engines_that_have_the_option_are_named() -> None:
+    taken = "take tensor_parallel_size out of the model's configuration"
+    found = steps("mlx-lm/cpu", QWEN, options=Options(tensor_parallel_size=1))
+    assert found[Code.OPTION] == f"{taken}, or use vllm"
+    layers = steps("mlx-lm/cpu", QWEN, options=Options(gpu_layers=1))
+    assert layers[Code.OPTION] == "take gpu_layers out of the model's configuration"
+
+
+def test_the_setting_that_places_it_is_named() -> None:
+    containers = Settings(backends={"mlx-lm": BackendSettings(placement=Placement.DOCKER)})
+    found = steps("mlx-lm/cpu", QWEN, settings=containers)
+    assert found[Code.PLACEMENT] == "set backends.mlx-lm.placement to auto in the settings"
+
+
+def test_the_platform_that_a_variant_should_be_for_is_named() -> None:
+    assert steps("mlx-lm/metal", QWEN)[Code.PLATFORM] == "use a variant for linux/amd64"

@@ -2,36 +2,26 @@
 
 from __future__ import annotations
 
-import json
-import shutil
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
-from runner.demo import gguf_path, huggingface_path
 from runner.engines.candidate import Wish
 from runner.engines.offer import candidates
 from runner.engines.registered import Engines, engines
 from runner.engines.selection import Decision, Preferences, decide
 from runner.engines.verdicts import Code
+from runner.errors import NoEngineFits
 from runner.hardware.host import HostFacts
 from runner.hardware.nvidia import nvidia
 from runner.models.package import package
-from runner.models.package_order import PackageFormat, PackageOrder
 from runner.models.traits import ModelTraits, read_traits
-from runner.registry.reference import parse
 from runner.settings import Settings
 from runner.store.store import ModelStore
+from tests.engines.artifacts import QUANTIZED, orders
 from tests.hardware.hosts import probe, recorded_host
 
-QUANTIZED: Mapping[str, Mapping[str, object]] = {
-    "awq": {"quantization_config": {"quant_method": "awq", "bits": 4}},
-    "gptq": {"quantization_config": {"quant_method": "gptq", "bits": 8}},
-    "gptq3": {"quantization_config": {"quant_method": "gptq", "bits": 3}},
-    "mlx": {"quantization": {"group_size": 64, "bits": 4}},
-}
 WHEEL = "native"
 """Whether xllamacpp lies beside this Python is no part of what an expert would say."""
 
@@ -46,27 +36,8 @@ def traits(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, ModelTraits
     """Of artifacts in a store: each kind packaged and laid out as an engine would be given it."""
     folder = tmp_path_factory.mktemp("experts")
     store = ModelStore(folder / "store")
-    orders = {
-        "gguf": PackageOrder(parse("a/gguf"), gguf=gguf_path()),
-        "safetensors": PackageOrder(parse("a/st"), safetensors=huggingface_path()),
-        "modelpack": PackageOrder(
-            parse("a/mp"), safetensors=huggingface_path(), dialect=PackageFormat.CNCF
-        ),
-        **{
-            name: PackageOrder(parse(f"a/{name}"), safetensors=_with(folder / name, change))
-            for name, change in QUANTIZED.items()
-        },
-    }
-    models = {name: package(store, order) for name, order in orders.items()}
+    models = {name: package(store, order) for name, order in orders(folder).items()}
     return {name: read_traits(store.bundle(model.id)) for name, model in models.items()}
-
-
-def _with(folder: Path, change: Mapping[str, object]) -> Path:
-    """The demo model, whose config tells of another quantization."""
-    shutil.copytree(huggingface_path(), folder)
-    file = folder / "config.json"
-    file.write_text(json.dumps({**json.loads(file.read_text()), **change}))
-    return folder
 
 
 def _decided(shipped: Engines, traits: ModelTraits, host: str) -> Decision:
@@ -89,22 +60,35 @@ def _decided_on(shipped: Engines, traits: ModelTraits, facts: HostFacts) -> Deci
         ("nvidia", "awq", "vllm/cuda"),
         ("nvidia", "gptq", "vllm/cuda"),
         ("nvidia", "gptq3", None),
+        ("nvidia", "gptq4", "vllm/cuda"),
+        ("nvidia", "fp8", "vllm/cuda"),
         ("nvidia", "mlx", "mlx-lm/cpu"),
         ("amd", "gguf", "llama.cpp/cpu"),
         ("amd", "safetensors", "vllm/rocm"),
         ("amd", "modelpack", "vllm/rocm"),
         ("amd", "awq", "vllm/rocm"),
+        ("amd", "gptq", "vllm/rocm"),
+        ("amd", "gptq3", None),
+        ("amd", "gptq4", "vllm/rocm"),
+        ("amd", "fp8", "vllm/cpu"),  # an RX 7900 XTX has no units for it
         ("amd", "mlx", "mlx-lm/cpu"),
         ("mac", "gguf", None),  # but for the wheel, which has Metal
         ("mac", "safetensors", "mlx-lm/metal"),
         ("mac", "modelpack", "mlx-lm/metal"),
         ("mac", "mlx", "mlx-lm/metal"),
-        ("mac", "gptq", None),
+        ("mac", "awq", "mlx-lm/metal"),
+        ("mac", "gptq", None),  # MLX LM takes it for AWQ, and loads none
+        ("mac", "gptq3", None),
+        ("mac", "gptq4", None),
+        ("mac", "fp8", None),
         ("cpu", "gguf", "llama.cpp/cpu"),
         ("cpu", "safetensors", "vllm/cpu"),
         ("cpu", "modelpack", "vllm/cpu"),
         ("cpu", "awq", "vllm/cpu"),
         ("cpu", "gptq", None),
+        ("cpu", "gptq3", None),
+        ("cpu", "gptq4", "vllm/cpu"),
+        ("cpu", "fp8", "vllm/cpu"),
         ("cpu", "mlx", "mlx-lm/cpu"),
     ],
 )
@@ -115,6 +99,19 @@ def test_what_to_install_for_it(
     found = _decided(shipped, traits[model], host)
     first = found.judged[0]
     assert (first.candidate.label if first.could_serve else None) == best
+
+
+@pytest.mark.parametrize(
+    ("target", "best"),
+    [("gfx942", "vllm/rocm"), ("gfx1201", "vllm/rocm"), ("gfx90a", "vllm/cpu")],
+)
+def test_the_target_tells_whether_amd_takes_fp8(
+    shipped: Engines, traits: Mapping[str, ModelTraits], target: str, best: str
+) -> None:
+    host = recorded_host("amd")
+    facts = replace(host, gpus=tuple(replace(gpu, target=target) for gpu in host.gpus))
+    first = _decided_on(shipped, traits["fp8"], facts).judged[0]
+    assert (first.candidate.label, first.could_serve) == (best, True)
 
 
 @pytest.mark.parametrize(
@@ -151,11 +148,22 @@ def test_reasons_are_those_that_an_expert_names(
 
     assert against("mlx", "nvidia", "vllm/cuda") == {Code.QUANTIZATION}
     assert against("gptq3", "nvidia", "vllm/cuda") == {Code.QUANTIZATION}
+    assert against("gptq4", "mac", "mlx-lm/metal") == {Code.QUANTIZATION}
+    assert against("fp8", "amd", "vllm/rocm") == {Code.TARGET}
     assert against("safetensors", "nvidia", "vllm/rocm") == {Code.ACCELERATOR}
     assert against("safetensors", "mac", "vllm/cpu") == {Code.PLATFORM}
     assert against("gguf", "mac", "llama.cpp/cuda13") == {Code.PLATFORM, Code.ACCELERATOR}
     assert against("gguf", "cpu", "vllm/cpu") == {Code.FORMAT}
     assert against("safetensors", "amd", "llama.cpp/cpu") == {Code.FORMAT}
+
+
+@pytest.mark.parametrize("host", ["mac", "cpu"])
+def test_where_no_engine_can_another_quantization_is_nearer_than_another_machine(
+    shipped: Engines, traits: Mapping[str, ModelTraits], host: str
+) -> None:
+    with pytest.raises(NoEngineFits) as caught:
+        _decided(shipped, traits["gptq"], host).chosen()
+    assert caught.value.hint == "no engine here reads it: take the model in another quantization"
 
 
 def test_traits_come_from_the_files(traits: Mapping[str, ModelTraits]) -> None:
@@ -169,6 +177,8 @@ def test_traits_come_from_the_files(traits: Mapping[str, ModelTraits]) -> None:
         "awq": "awq-int4",
         "gptq": "gptq-int8",
         "gptq3": "gptq-int3",
+        "gptq4": "gptq-int4",
+        "fp8": "fp8",
         "mlx": "mlx-int4",
     }
     assert replace(traits["awq"], quantization="none", size=0) == replace(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from runner.engines.loghints import MAX_LINE, Hint, hint_from
+from runner.engines.loghints import MAX_LINE, Hint, cause_in, hint_from
 
 HINTS = (
     Hint(r"unknown flag (?P<flag>\S+)(?: in (?P<file>\S+))?", "take {flag} out{file}"),
@@ -35,3 +35,14 @@ def test_nothing_known_is_no_hint() -> None:
 
 def test_a_long_line_is_looked_at_from_its_start() -> None:
     assert hint_from(["x" * MAX_LINE + " out of memory"], HINTS) == ""
+
+
+def test_a_cause_is_the_newest_error_that_points_to_no_other() -> None:
+    log = [
+        "torch.OutOfMemoryError: of old",
+        "ERROR 12:00 [core.py] pydantic.ValidationError: 1 error for X",
+        "RuntimeError: failed. See root cause above.",
+        "an error: of no kind",
+    ]
+    assert cause_in(log) == "pydantic.ValidationError: 1 error for X"
+    assert cause_in(log[3:]) == cause_in([]) == ""

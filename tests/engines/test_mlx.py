@@ -10,7 +10,7 @@ import pytest
 
 from runner.engines.base import Adapter, Mode, Plan, TcpEndpoint, UnixEndpoint
 from runner.engines.catalog import description_of
-from runner.engines.environment import COMMON_RULES, Outcome, settle
+from runner.engines.environment import COMMON_RULES, NATIVE_RULES, Outcome, settle
 from runner.engines.flag_names import named
 from runner.engines.flags import checked
 from runner.engines.mlx import MlxLm
@@ -129,12 +129,34 @@ def test_names_become_flags_and_options() -> None:
     assert found.options == {"context_size": "9", "parallel": "2"}
 
 
-def test_the_environment_is_settled() -> None:
-    user = {"HF_HUB_OFFLINE": "0", "PYTHONPATH": "/x", "MLX_RANK": "1", "MLX_METAL_X": "1"}
-    settled = settle(user, (*ENGINE.environment_rules, *COMMON_RULES), {})
-    assert settled.environment == {"HF_HUB_OFFLINE": "1", "MLX_METAL_X": "1"}
-    dropped = {fate.name for fate in settled.fates if fate.outcome is Outcome.DROPPED}
-    assert dropped == {"PYTHONPATH", "MLX_RANK"}
+@pytest.mark.parametrize(
+    ("name", "outcome", "reason"),
+    [
+        ("HF_HUB_OFFLINE", Outcome.OVERRIDDEN, "the runner pulls models"),
+        ("HF_HUB_CACHE", Outcome.DROPPED, "the runner pulls models"),
+        ("HUGGINGFACE_CO_STAGING", Outcome.DROPPED, "the runner pulls models"),
+        ("TRANSFORMERS_CACHE", Outcome.DROPPED, "the runner pulls models"),
+        ("MLXLM_USE_MODELSCOPE", Outcome.DROPPED, "the runner pulls models"),
+        ("MLX_MPI_LIBNAME", Outcome.DROPPED, "other code"),
+        ("PYTHONPATH", Outcome.DROPPED, "its Python is cut off"),
+        ("MLX_RANK", Outcome.DROPPED, "one machine"),
+        ("MLX_HOSTFILE", Outcome.DROPPED, "one machine"),
+        ("MLX_JACCL_COORDINATOR", Outcome.DROPPED, "one machine"),
+        ("MLX_IBV_DEVICES", Outcome.DROPPED, "one machine"),
+        ("METAL_CAPTURE_ENABLED", Outcome.DROPPED, "native process"),
+        ("MLX_METAL_FAST_SYNCH", Outcome.KEPT, ""),
+        ("MLX_MAX_OPS_PER_BUFFER", Outcome.KEPT, ""),
+        ("MLX_DISABLE_COMPILE", Outcome.KEPT, ""),
+    ],
+)
+def test_environment(name: str, outcome: Outcome, reason: str) -> None:
+    """By all the tables of a native process: what MLX and MLX LM read of the environment."""
+    settled = settle({name: "0"}, (*ENGINE.environment_rules, *COMMON_RULES, *NATIVE_RULES), {})
+    (fate,) = settled.fates
+    assert fate.outcome is outcome
+    assert reason in fate.reason
+    kept = {name: "0"} if outcome is Outcome.KEPT else {}
+    assert settled.environment == {"HF_HUB_OFFLINE": "1", **kept}
 
 
 @pytest.mark.parametrize(
@@ -157,11 +179,47 @@ def test_the_environment_is_settled() -> None:
             "--trust-remote-code",
         ),
         ("error: unsupported compressed-tensors format 'float-quantized';", "quantization"),
+        ("error: Found model.layers.2.o_proj.g_idx in weights. Models with", "this quantization"),
+        (
+            "error: [quantize] The requested number of bits 0 is not supported. The supported",
+            "this quantization",
+        ),
+        ("error: 'quant_method'", "this quantization"),
+        (
+            "error: Received 42 parameters not in model: model.layers.0.up_proj.weight.absmax, "
+            "model.layers.0.up_proj.weight.quant_map",
+            "this quantization",
+        ),
+        (
+            "error: Received 21 parameters not in model: model.layers.0.q_proj.weight_scale",
+            "this quantization",
+        ),
+        (
+            "error: Received 1 parameters not in model: model.layers.9.input_layernorm.w",
+            "don't fit",
+        ),
+        (
+            "error: cannot access local variable 'model_dtype' where it is not associated with",
+            "tells of a quantization that the weights don't have",
+        ),
         ("mlx_lm.server: error: unrecognized arguments: --nope 1", "--nope is no flag"),
         ("error: the prompt has 6011 tokens, more than the context of 512", "context of 512"),
         ("error: [metal::malloc] Attempting to allocate 99 bytes which is", "not enough memory"),
         ("kIOGPUCommandBufferCallbackErrorOutOfMemory", "not enough memory"),
-        ("ModuleNotFoundError: No module named 'mlx_lm'", "mlx_lm is missing"),
+        (
+            "ModuleNotFoundError: No module named 'mlx_lm'",
+            "mlx_lm is missing: the engine's environment is incomplete; "
+            "run `runner install-runner --backend mlx-lm --force`",
+        ),
+        (
+            "ImportError: libmlx.so: cannot open shared object file: No such file or directory",
+            "the engine's environment lacks the library libmlx.so: "
+            "`runner install-runner --backend mlx-lm --force`",
+        ),
+        (
+            "ImportError: dlopen(core.so, 0x0002): Library not loaded: @rpath/libmlx.dylib",
+            "@rpath/libmlx.dylib is missing",
+        ),
         ("ready on /r/engine.sock", ""),
     ],
 )

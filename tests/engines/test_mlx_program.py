@@ -14,11 +14,13 @@ import pytest
 
 from runner.demo import huggingface_path, questions
 from runner.demo.oracle import mismatches
+from runner.engines.abilities import knows
 from runner.engines.base import Plan, UnixEndpoint
 from runner.engines.catalog import description_of, images_folder
 from runner.engines.mlx import MlxLm
 from runner.installs.environments import Environment
 from tests.demo.chat import Manner, answer, answers
+from tests.engines.packed_weights import Packing, packed
 from tests.support import hf_damage
 from tests.support.environments import mlx_environment
 
@@ -162,6 +164,26 @@ def test_a_bad_model_is_the_last_line(
     status, last = refused(environment, *planned(model, home / "e.sock"))
     assert (status, last.startswith("error: "), reason in last) == (1, True, True), last
     assert ENGINE.hint((last,))
+
+
+@pytest.mark.parametrize("packing", [Packing.GPTQ, Packing.GPTQ_WITHOUT_INDEX])
+def test_gptq_is_told_as_a_quantization_that_it_can_not_read(
+    packing: Packing, environment: Environment, home: Path, tmp_path: Path
+) -> None:
+    """So its engine.yaml does not name it, and such a model is refused before the start."""
+    status, last = refused(environment, *planned(packed(tmp_path, packing), home / "e.sock"))
+    assert (status, last.startswith("error: ")) == (1, True), last
+    assert "can't read this quantization" in ENGINE.hint((last,)), last
+    (known,) = ENGINE.description.formats.values()
+    assert not knows("gptq-int4", known)
+
+
+def test_awq_is_read(environment: Environment, home: Path, tmp_path: Path) -> None:
+    (known,) = ENGINE.description.formats.values()
+    assert knows("awq-int4", known)
+    with served(environment, packed(tmp_path, Packing.AWQ), home / "e.sock") as client:
+        given = {one.question: answer(client, one.question, Manner()) for one in questions()[:8]}
+    assert given == {one.question: one.answer for one in questions()[:8]}
 
 
 def test_an_address_in_use_is_the_last_line(environment: Environment, home: Path) -> None:

@@ -47,8 +47,22 @@ def test_texts_of_a_command_line_become_values() -> None:
 
 
 @pytest.mark.parametrize(
+    ("value", "switch"),
+    [
+        *((word, Switch.ON) for word in (True, "true", "True", "yes", "on", "ON")),
+        *((word, Switch.OFF) for word in (False, "false", "no", "off")),
+        ("auto", Switch.AUTO),
+    ],
+)
+def test_true_is_on_for_a_switch(value: object, switch: Switch) -> None:
+    assert options_from({"flash_attention": value}).flash_attention is switch
+
+
+@pytest.mark.parametrize(
     ("values", "message"),
     [
+        ({"flash_attention": "maybe"}, "one of on, off, auto"),
+        ({"split_mode": "false"}, "one of none, layer"),
         ({"ctxsize": 1}, "not an option"),
         ({"context_size": 0}, "not from 1"),
         ({"context_size": 1.5}, "whole number"),

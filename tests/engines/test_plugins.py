@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -25,6 +28,8 @@ from tests.support.plugin import write_package
 from tests.support.plugin.serving import Serving, description
 
 GOOD = "from tests.support.plugin.serving import Serving as engine\n"
+LIMIT_S = 0.2
+DEADLINE_S = 20.0
 PLAN = Plan(
     PurePosixPath("/m/w.gguf"), PurePosixPath("/m"), UnixEndpoint("/run/e.sock"), 4096, ("m",)
 )
@@ -346,3 +351,143 @@ def test_a_command_that_is_none_is_refused(made: object) -> None:
 @pytest.mark.parametrize("hint", [raising(ValueError()), lambda log: None, lambda log: 1])
 def test_a_hint_that_fails_is_none(hint: object) -> None:
     assert plugged(hint=hint).hint(["x"]) == ""
+
+
+# Its functions, when they hang
+
+
+@pytest.fixture
+def gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
+    """What hangs waits for it, and waits of seconds are short."""
+    for name in ("COMMAND_S", "HINT_S"):
+        monkeypatch.setattr(plugins, name, LIMIT_S)
+    over = threading.Event()
+    yield over
+    over.set()
+
+
+def quickly(work: Callable[[], object]) -> float:
+    """Seconds that it took."""
+    before = time.monotonic()
+    work()
+    return time.monotonic() - before
+
+
+def refused(found: PluggedEngine) -> EngineFailed:
+    with pytest.raises(EngineFailed) as caught:
+        found.command(PLAN)
+    return caught.value
+
+
+def test_a_command_that_hangs_is_given_up_and_told(gate: threading.Event) -> None:
+    made = Command(("--x",))
+    calls: list[Plan] = []
+
+    def hang(plan: Plan) -> Command:
+        calls.append(plan)
+        assert gate.wait(DEADLINE_S)
+        return made
+
+    found = plugged(command=hang)
+    error = refused(found)
+    assert error.message == "the plug-in x can't make a command: it did not return within 0.2 s"
+    assert "runner restart-runner" in error.hint
+    assert quickly(lambda: refused(found)) < LIMIT_S
+    assert "it still hangs in an earlier call" in refused(found).message
+    assert calls == [PLAN], "one that hangs is not asked again"
+    gate.set()
+    deadline = time.monotonic() + DEADLINE_S
+    while True:
+        try:
+            assert found.command(PLAN) == made
+        except EngineFailed:
+            assert time.monotonic() < deadline
+        else:
+            break
+
+
+def test_a_hint_that_hangs_is_none_and_logged(
+    gate: threading.Event, caplog: pytest.LogCaptureFixture
+) -> None:
+    found = plugged(hint=lambda log: gate.wait(DEADLINE_S))
+    with caplog.at_level(logging.WARNING):
+        assert found.hint(["x"]) == ""
+        assert quickly(lambda: found.hint(["x"])) < LIMIT_S
+    assert "the plug-in x has no hint: it did not return within 0.2 s" in caplog.text
+    assert "it still hangs in an earlier call" in caplog.text
+
+
+def test_one_that_raised_is_asked_again(gate: threading.Event) -> None:
+    asked: list[object] = []
+
+    def answer(log: object) -> str:
+        asked.append(log)
+        if len(asked) == 1:
+            raise ValueError("busy")
+        return "use less"
+
+    found = plugged(hint=answer)
+    assert (found.hint(["x"]), found.hint(["x"])) == ("", "use less")
+
+
+@pytest.mark.parametrize("error", [SystemExit(1), KeyboardInterrupt(), BadInput("no")])
+def test_a_hint_ends_nothing(error: BaseException) -> None:
+    def fail(log: object) -> str:
+        raise error
+
+    assert plugged(hint=fail).hint(["x"]) == ""
+
+
+class Slow(Mapping[Any, Any]):
+    """A mapping that is quick while it is checked, and then never answers."""
+
+    def __init__(self, inside: Mapping[Any, Any]) -> None:
+        self.inside = inside
+        self.hangs = False
+
+    def __getitem__(self, key: object) -> object:
+        assert not self.hangs
+        return self.inside[key]
+
+    def __iter__(self) -> Iterator[Any]:
+        assert not self.hangs
+        return iter(self.inside)
+
+    def __len__(self) -> int:
+        assert not self.hangs
+        return len(self.inside)
+
+
+def test_no_fact_is_read_by_code_of_the_plug_ins() -> None:
+    known, metrics = Slow({"--x": True}), Slow({})
+    formats, quantizations = Slow({ModelFormat.GGUF: ("any",)}), Slow({})
+    about = replace(
+        description(), formats=formats, variants=(replace(VARIANT, quantizations=quantizations),)
+    )
+    plugin = Plain(description=about, flag_rules=FlagRules(known), metrics=metrics)
+    facts = checked(plugin, "x", runs_itself=True)
+    for one in (known, metrics, formats, quantizations):
+        one.hangs = True
+    assert facts.flag_rules.known == {"--x": True}
+    assert facts.metrics == {}
+    assert facts.description.formats == {ModelFormat.GGUF: ("any",)}
+    assert facts.description.variants[0].quantizations == {}
+
+
+class Waiting:
+    """Even the question for what it has does not return."""
+
+    def __init__(self, gate: threading.Event) -> None:
+        self.gate = gate
+
+    def __getattr__(self, name: str) -> object:
+        self.gate.wait(DEADLINE_S)
+        raise AttributeError(name)
+
+
+def test_what_it_has_is_asked_with_a_limit(gate: threading.Event) -> None:
+    facts = checked(Serving(), "x", runs_itself=True)
+    found = PluggedEngine("the plug-in x", facts, Waiting(gate))
+    assert found.runner is None
+    assert found.hint(["x"]) == ""
+    assert "did not return" in refused(found).message

@@ -10,10 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 from runner.artifacts.media import ModelFormat
+from runner.engines.base import Mode
 from runner.engines.candidate import Wish
+from runner.engines.description import Requirements
 from runner.engines.offer import candidates
 from runner.engines.options import Options
 from runner.engines.selection import Decision, Preferences, decide
+from runner.engines.verdicts import Code
 from runner.errors import BadInput, EngineNotFound, EngineNotInstalled, NoEngineFits
 from runner.hardware.host import HostFacts
 from runner.models.traits import ModelTraits
@@ -117,7 +120,20 @@ def test_an_explicit_variant_or_accelerator_is_honoured() -> None:
         decided(GGUF, PLAIN, wish=Wish("llama.cpp", Accelerator.CUDA)).chosen()
     with pytest.raises(NoEngineFits) as caught:
         decided(GGUF, PLAIN, wish=Wish("llama.cpp", Accelerator.ROCM)).chosen()
-    assert "--gpu cuda" in caught.value.hint
+    assert caught.value.message == "llama.cpp has no variant for rocm"
+    assert caught.value.hint == "there is: --gpu none, --gpu cuda"
+    with pytest.raises(NoEngineFits) as both:
+        decided(wish=Wish("llama.cpp", Accelerator.CUDA, "cpu")).chosen()
+    assert both.value.message == "llama.cpp:cpu has no variant for cuda"
+    assert both.value.hint == "there is: --gpu none"
+
+
+def test_an_accelerator_that_no_engine_is_for_is_refused_in_one_line() -> None:
+    with pytest.raises(NoEngineFits) as caught:
+        decided(GGUF, NVIDIA, wish=Wish(accelerator=Accelerator.MUSA)).chosen()
+    assert caught.value.message == "no engine has a variant for musa"
+    there = set(caught.value.hint.removeprefix("there is: ").split(", "))
+    assert there == {"--gpu none", "--gpu cuda", "--gpu metal"}
 
 
 def test_wrong_names_get_the_nearest() -> None:
@@ -127,6 +143,10 @@ def test_wrong_names_get_the_nearest() -> None:
     with pytest.raises(BadInput) as wrong:
         decided(wish=Wish("llama.cpp", variant="cuda14"))
     assert "cuda1" in wrong.value.hint
+    with pytest.raises(BadInput) as nobodys:
+        decided(wish=Wish(variant="cuda14"))
+    assert nobodys.value.message == "no engine has a variant 'cuda14'"
+    assert "cuda1" in nobodys.value.hint
 
 
 def test_what_could_serve_but_is_not_installed_is_named() -> None:
@@ -197,6 +217,109 @@ def test_of_engines_of_one_priority_that_on_the_gpu_goes_first() -> None:
         found = among(engines)
         assert found.chosen().label == "zzz/cuda"
         assert found.reason == "zzz/cuda uses the GPU, aaa/cpu does not"
+
+
+ANYTHING = {ModelFormat.SAFETENSORS: ("any",)}
+OUT_OF_REACH = Requirements("999.0", ("sm_1",))
+"""Two verdicts that a newer driver or another card would mend."""
+MENDABLE = engine(
+    "mendable", ANYTHING, variant("mendable", "cuda", Accelerator.CUDA, requires=OUT_OF_REACH)
+)
+
+
+def refused_among(*engines: StagedEngine) -> str:
+    """What the refusal tells of, whichever stands first."""
+    told = set()
+    for order in (engines, engines[::-1]):
+        labels = [one.label for made in order for one in made.description.variants]
+        by_name = {made.description.name: made for made in order}
+        offered = candidates(
+            by_name, installed(*labels), Settings(), NVIDIA, lambda name: Options()
+        )
+        found = decide(offered, QWEN, NVIDIA, Wish(), NOTHING_WANTED)
+        with pytest.raises(NoEngineFits) as caught:
+            found.chosen()
+        told.add(f"{caught.value.message}; {caught.value.hint}")
+    (message,) = told
+    return message
+
+
+HOPELESS = {
+    Code.PLATFORM: engine(
+        "z", ANYTHING, variant("z", "cpu", Accelerator.CPU, platforms=("linux/riscv64",))
+    ),
+    Code.ACCELERATOR: engine("z", ANYTHING, variant("z", "rocm", Accelerator.ROCM)),
+    Code.QUANTIZATION: engine(
+        "z", {ModelFormat.SAFETENSORS: ("awq",)}, variant("z", "cpu", Accelerator.CPU)
+    ),
+    Code.ARCHITECTURE: engine(
+        "z",
+        ANYTHING,
+        variant("z", "cpu", Accelerator.CPU),
+        architectures=frozenset({"OtherForCausalLM"}),
+    ),
+    Code.MODE: engine(
+        "z",
+        ANYTHING,
+        variant("z", "cpu", Accelerator.CPU),
+        modes=frozenset({Mode.EMBEDDING}),
+    ),
+}
+"""Each with one thing against it, that nothing mends."""
+
+
+@pytest.mark.parametrize("code", HOPELESS)
+def test_a_refusal_tells_of_what_can_be_mended_before_what_can_not(code: Code) -> None:
+    """However many things are to be mended."""
+    hopeless = HOPELESS[code]
+    message = refused_among(MENDABLE, hopeless)
+    assert "sm_1" in message
+    assert "999.0" in message
+    assert " z/" not in message
+    alone = decide(
+        candidates(
+            {"z": hopeless},
+            installed(*(one.label for one in hopeless.description.variants)),
+            Settings(),
+            NVIDIA,
+            lambda name: Options(),
+        ),
+        QWEN,
+        NVIDIA,
+        Wish(),
+        NOTHING_WANTED,
+    )
+    assert [verdict.code for verdict in alone.judged[0].against] == [code]
+
+
+def test_a_refusal_tells_of_another_format_last() -> None:
+    other = engine("z", {ModelFormat.GGUF: ("any",)}, variant("z", "cpu", Accelerator.CPU))
+    twice = engine(
+        "twice",
+        {ModelFormat.SAFETENSORS: ("awq",)},
+        variant("twice", "rocm", Accelerator.ROCM, platforms=("linux/riscv64",)),
+    )
+    message = refused_among(other, twice)
+    assert "awq" in message
+    assert "the model is safetensors" not in message
+
+
+def test_a_refusal_tells_of_the_fewest_reasons() -> None:
+    once = engine(
+        "once",
+        ANYTHING,
+        variant("once", "cuda", Accelerator.CUDA, requires=Requirements("", ("sm_2",))),
+    )
+    message = refused_among(MENDABLE, once)
+    assert "sm_2" in message
+    assert "sm_1," not in message
+    assert "999.0" not in message
+    quantized = engine(
+        "y", {ModelFormat.SAFETENSORS: ("gptq",)}, variant("y", "cpu", Accelerator.CPU)
+    )
+    both = refused_among(HOPELESS[Code.QUANTIZATION], quantized)
+    assert "required: awq" in both
+    assert "required: gptq" in both
 
 
 def test_placement_is_kept() -> None:

@@ -136,7 +136,14 @@ def test_names_become_flags_and_options() -> None:
 
 
 def test_the_environment_is_settled() -> None:
-    user = {"HF_HUB_OFFLINE": "0", "HF_TOKEN": "x", "OMP_WAIT_POLICY": "ACTIVE", "TORCH_LOGS": "a"}
+    user = {
+        "HF_HUB_OFFLINE": "0",
+        "HF_TOKEN": "x",
+        "OMP_WAIT_POLICY": "ACTIVE",
+        "TORCH_LOGS": "a",
+        "WORLD_SIZE": "2",
+        "MASTER_ADDR": "x",
+    }
     settled = settle(user, (*ENGINE.environment_rules, *COMMON_RULES), {})
     assert settled.environment == {
         "HF_HUB_OFFLINE": "1",
@@ -145,7 +152,8 @@ def test_the_environment_is_settled() -> None:
     }
     outcomes = {fate.name: fate.outcome for fate in settled.fates}
     assert outcomes["HF_HUB_OFFLINE"] is Outcome.OVERRIDDEN
-    assert outcomes["HF_TOKEN"] is Outcome.DROPPED
+    dropped = {name for name, outcome in outcomes.items() if outcome is Outcome.DROPPED}
+    assert dropped == {"HF_TOKEN", "WORLD_SIZE", "MASTER_ADDR"}
 
 
 @pytest.mark.parametrize(
@@ -159,6 +167,11 @@ def test_the_environment_is_settled() -> None:
         ("error: Error while deserializing header: incomplete metadata, file not", "damaged"),
         ("error: Error while deserializing header: header too large", "damaged"),
         ("error: Unrecognized model in /model. Should have a `model_type` key", "config.json"),
+        (
+            "error: the weights lack 4 of the model's tensors: model.norm.weight, lm_head.weight, "
+            "model.a.weight and 1 more",
+            "lack weights, model.norm.weight among 4",
+        ),
         ("error: Error no file named model.safetensors, or pytorch_model.bin, found", "missing"),
         ("error: Unrecognized processing class in /model. Can't instantiate a", "tokenizer"),
         ("error: You set `ignore_mismatched_sizes` to `False`, thus raising an", "don't fit"),
@@ -178,7 +191,30 @@ def test_the_environment_is_settled() -> None:
         ("torch.OutOfMemoryError: CUDA out of memory. Tried to allocate", "not enough memory"),
         ("DefaultCPUAllocator: can't allocate memory: you tried to", "not enough memory"),
         ("The NVIDIA driver on your system is too old (found version 12020)", "driver"),
-        ("ModuleNotFoundError: No module named 'jinja2'", "jinja2 is missing"),
+        (
+            "ModuleNotFoundError: No module named 'jinja2'",
+            "jinja2 is missing: the engine's image is incomplete; "
+            "run `runner install-runner --backend transformers --force`",
+        ),
+        (
+            "ImportError: libgomp.so.1: cannot open shared object file: No such file or directory",
+            "the engine's image lacks the library libgomp.so.1: "
+            "`runner install-runner --backend transformers --force`",
+        ),
+        (
+            "python3: error while loading shared libraries: libcudnn.so.9: cannot open shared "
+            "object file: No such file or directory",
+            "lacks the library libcudnn.so.9:",
+        ),
+        (
+            "ImportError: libcuda.so.1: cannot open shared object file: No such file or directory",
+            "nvidia-ctk cdi generate",
+        ),
+        (
+            "RuntimeError: Found no NVIDIA driver on your system. Please check that you have an",
+            "sees no GPU: `runner explain MODEL`",
+        ),
+        ("RuntimeError: No CUDA GPUs are available", "sees no GPU: `runner explain MODEL`"),
         ("INFO:     Application startup complete.", ""),
     ],
 )

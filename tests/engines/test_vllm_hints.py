@@ -32,12 +32,13 @@ SEEN = [
     (
         "RuntimeError: Insufficient space in /dev/shm for shared-memory allocation: 160 MiB "
         "required, 64 MiB free. Increase /dev/shm (e.g. --shm-size or --ipc=host).",
-        "160 MiB of shared memory",
+        "160 MiB of shared memory at a time, and there is less: "
+        "`runner install-runner --backend vllm --force`",
     ),
     (
         "RuntimeError: Unable to find torch_shm_manager at /engine/lib/python3.11/site-packages/"
         "torch/bin/torch_shm_manager",
-        "install-runner",
+        "`runner install-runner --backend vllm --force`",
     ),
 ]
 SOURCES = [
@@ -83,7 +84,15 @@ SOURCES = [
     ("CUDA driver version is insufficient for CUDA runtime version", "580.65.06"),
     ("CUDA error: no kernel image is available for execution on the device", "no code for this"),
     ("CUDA error: the provided PTX was compiled with an unsupported toolchain.", "older than"),
-    ("RuntimeError: Found no NVIDIA driver on your system.", "sees no GPU"),
+    ("RuntimeError: Found no NVIDIA driver on your system.", "sees no GPU: `runner explain MODEL`"),
+    (
+        "ImportError: libcuda.so.1: cannot open shared object file: No such file or directory",
+        "nvidia-ctk cdi generate",
+    ),
+    (
+        "OSError: libnvidia-ml.so.1: cannot open shared object file: No such file or directory",
+        "given no NVIDIA driver",
+    ),
     ("RuntimeError: Failed to infer device type, please set the environment variable", "no GPU"),
     (
         "ValueError: Bfloat16 is only supported on GPUs with compute capability of at least 8.0.",
@@ -91,7 +100,7 @@ SOURCES = [
     ),
     (
         "ImportError: libcudart.so.13: cannot open shared object file: No such file or directory",
-        "lacks the library libcudart.so.13:",
+        "lacks the library libcudart.so.13: `runner install-runner --backend vllm --force`",
     ),
     (
         "python3: error while loading shared libraries: libnuma.so.1: cannot open shared object "

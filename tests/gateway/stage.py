@@ -15,7 +15,7 @@ import uvicorn
 import uvloop
 
 from runner.engines.base import Endpoint, Mode, TcpEndpoint, UnixEndpoint
-from runner.engines.selection import no_engine
+from runner.engines.unknown_names import no_engine
 from runner.errors import EngineFailed, ModelNotFound, RunnerError
 from runner.gateway.guard import GuardMiddleware
 from runner.gateway.protocol import GatewayProtocol, protocol_class
@@ -142,6 +142,7 @@ class ScriptedEngine:
 class HeldLease:
     endpoint: Endpoint
     engine: str = "llama.cpp"
+    fallback: str = ""
     given_back: asyncio.Event = field(default_factory=asyncio.Event)
 
     def release(self) -> None:
@@ -156,6 +157,7 @@ class ScriptedInstances:
     """One model; loaded from the start unless `loaded` is cleared."""
 
     endpoint: Endpoint
+    fallback: str = ""
     loaded: asyncio.Event = field(default_factory=asyncio.Event)
     leases: list[HeldLease] = field(default_factory=list)
     asked: list[tuple[str | None, str, Mode]] = field(default_factory=list)
@@ -188,7 +190,7 @@ class ScriptedInstances:
             await self.changed.wait_for(lambda: self.waiting == number)
 
     def _grant(self) -> HeldLease:
-        lease = HeldLease(self.endpoint)
+        lease = HeldLease(self.endpoint, fallback=self.fallback)
         self.leases.append(lease)
         return lease
 

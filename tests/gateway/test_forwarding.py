@@ -19,7 +19,7 @@ from tests.gateway.stage import (
 @staged()
 async def test_a_request_comes_and_goes_whole(on: Stage) -> None:
     path = "/engines/llamacpp/v1/chat/completions?x=1"
-    more = "content-type: application/json\r\nauthorization: Bearer k\r\n"
+    more = "content-type: application/x-www-form-urlencoded\r\nauthorization: Bearer k\r\n"
     answer = await on.ask(on.request(path=path, more=more))
     assert (answer.status, answer.body) == (200, REPLY)
     assert answer.headers["x-runner-engine"] == "llama.cpp"
@@ -34,6 +34,21 @@ async def test_a_request_comes_and_goes_whole(on: Stage) -> None:
     assert seen.body == CHAT
     assert on.instances.asked == [("llama.cpp", "ai/demo", "completion")]
     await on.released()
+
+
+@staged()
+async def test_an_answer_says_whose_place_it_takes(on: Stage) -> None:
+    first = await on.ask(on.request())
+    assert "x-runner-fallback" not in first.headers
+    on.instances.fallback = "vllm/cpu did not start (no such image): llama.cpp/cpu answers"
+    second = await on.ask(on.request())
+    assert second.headers["x-runner-fallback"] == on.instances.fallback
+    assert second.headers["x-runner-engine"] == "llama.cpp"
+    on.instances.fallback = "x (a\r\nset-cookie: b): y"
+    third = await on.ask(on.request())
+    assert third.headers["x-runner-fallback"] == "x (a  set-cookie: b): y"
+    assert "set-cookie" not in third.headers
+    assert third.body == REPLY
 
 
 @staged(unix_engine=True)

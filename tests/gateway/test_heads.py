@@ -1,8 +1,15 @@
 from __future__ import annotations
 
-from runner.gateway.guard import Guard
+import pytest
+
+from runner.cli.chat import FALLBACK_HEADER
+from runner.gateway.guard import Guard, cors
 from runner.gateway.heads import (
+    ENGINE,
+    FALLBACK,
+    LONGEST_FALLBACK,
     Framing,
+    fallback_line,
     read_request,
     read_response,
     request_to_engine,
@@ -20,18 +27,18 @@ def test_engines_get_neither_credentials_nor_hop_by_hop_headers() -> None:
             (b"connection", b"keep-alive"),
             (b"te", b"trailers"),
             (b"accept-encoding", b"gzip"),
-            (b"content-type", b"application/json"),
+            (b"content-type", b"application/x-www-form-urlencoded"),
             (b"x-request-id", b"7"),
         ],
         Guard(),
         unix=False,
     )
-    assert head.forwarded == b"content-type: application/json\r\nx-request-id: 7\r\n"
+    assert head.forwarded == b"x-request-id: 7\r\n"
     assert not head.chunked
     assert head.refusal is None
     assert request_to_engine(b"/v1/completions", head.forwarded, 3) == (
         b"POST /v1/completions HTTP/1.1\r\nhost: localhost\r\n"
-        b"content-type: application/json\r\nx-request-id: 7\r\ncontent-length: 3\r\n\r\n"
+        b"x-request-id: 7\r\ncontent-type: application/json\r\ncontent-length: 3\r\n\r\n"
     )
 
 
@@ -58,6 +65,34 @@ def test_what_a_response_says() -> None:
     assert not read_response(200, []).holds_a_thread
     assert read_response(204, []).framing is Framing.LENGTH
     assert read_response(200, []).framing is Framing.CLOSE
+
+
+def test_an_engine_can_not_speak_for_the_runner() -> None:
+    told = [(ENGINE, b"other"), (FALLBACK, b"lies"), (b"x-request-id", b"1")]
+    assert read_response(200, told).lines == b"HTTP/1.1 200 OK\r\nx-request-id: 1\r\n"
+
+
+@pytest.mark.parametrize(
+    ("told", "value"),
+    [
+        ("vllm/cpu did not start (é): y", "vllm/cpu did not start (é): y".encode("latin-1")),
+        ("a\r\nb\x00c\x85d\u2028e", b"a  b c d e"),
+        ("naïve 日本…", b"na\xefve ???"),
+        ("x" * 1000, b"x" * LONGEST_FALLBACK),
+    ],
+)
+def test_a_fallback_is_told_by_a_header_that_holds(told: str, value: bytes) -> None:
+    assert fallback_line(told) == b"x-runner-fallback: " + value + b"\r\n"
+
+
+def test_nothing_is_told_where_there_is_nothing_to_tell() -> None:
+    assert fallback_line("") == b""
+
+
+def test_pages_and_the_command_line_may_read_what_is_told() -> None:
+    exposed = dict(cors(b"http://localhost"))[b"access-control-expose-headers"]
+    assert exposed.split(b", ") == [ENGINE, FALLBACK]
+    assert FALLBACK_HEADER.encode() == FALLBACK
 
 
 def test_the_head_for_the_client() -> None:

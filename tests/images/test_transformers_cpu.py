@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import subprocess
 import threading
 import uuid
@@ -11,6 +13,7 @@ from pathlib import Path, PurePosixPath
 
 import httpx
 import pytest
+from safetensors.numpy import load_file, save_file
 
 from runner.demo import huggingface_path, questions
 from runner.demo.oracle import mismatches
@@ -169,15 +172,57 @@ def test_a_bad_model_is_the_last_line(image: str, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"model_type": "zebra", "architectures": ["Zebra"]}')
     (tmp_path / "config.json").chmod(0o644)
     tmp_path.chmod(0o755)
+    assert ENGINE.hint((_refused(image, tmp_path),))
+
+
+def _refused(image: str, model: Path) -> str:
+    """Its last line. That it has served for long means that it was not refused."""
+    container = (*PROBE, "--init", "--entrypoint", "timeout", "--volume", f"{model}:/model:ro")
+    program = (str(START_S), "python3", "/engine/serve.py", "/model", "--uds", "/tmp/e.sock")
     ran = subprocess.run(
-        ["docker", "run", *PROBE, "--volume", f"{tmp_path}:/model:ro", image, "/model"],
+        ["docker", "run", *container, "--env", "HOME=/tmp", image, *program],
         capture_output=True,
         text=True,
         check=False,
     )
     last = (ran.stdout + ran.stderr).splitlines()[-1]
     assert (ran.returncode, last.startswith("error: ")) == (1, True), last
-    assert ENGINE.hint((last,))
+    return last
+
+
+def _changed(folder: Path, without: str, **config: bool) -> Path:
+    """The demo model without the tensors that have this in their names."""
+    shutil.copytree(huggingface_path(), folder)
+    weights, stated = folder / "model.safetensors", folder / "config.json"
+    tensors = load_file(weights)
+    save_file(
+        {name: tensor for name, tensor in tensors.items() if without not in name},
+        weights,
+        metadata={"format": "pt"},
+    )
+    stated.write_text(json.dumps({**json.loads(stated.read_text()), **config}))
+    for file in (weights, stated):
+        file.chmod(0o644)  # an engine in a container is another user
+    return folder
+
+
+def test_weights_that_lack_a_tensor_are_refused(image: str, tmp_path: Path) -> None:
+    """transformers would fill it at random. The sound model lacks one too: its head is tied."""
+    tmp_path.chmod(0o755)
+    for name, without, lacks in (
+        (
+            "one",
+            "layers.0.self_attn.k_proj",
+            "1 of the model's tensors: model.layers.0.self_attn.k",
+        ),
+        ("several", "mlp", "9 of the model's tensors: model.layers.0.mlp.down_proj.weight, "),
+    ):
+        last = _refused(image, _changed(tmp_path / name, without))
+        assert lacks in last
+        assert "model.layers.0." in ENGINE.hint((last,))
+    assert last.endswith("model.layers.0.mlp.up_proj.weight and 6 more")
+    untied = _changed(tmp_path / "untied", "nothing", tie_word_embeddings=False)
+    assert _refused(image, untied).endswith("1 of the model's tensors: lm_head.weight")
 
 
 def test_the_captured_help_is_the_live_one(image: str) -> None:

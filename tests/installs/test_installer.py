@@ -34,7 +34,7 @@ from runner.home import Home
 from runner.installs.environments import lock_digest
 from runner.installs.installer import BUILT, Installer
 from runner.names import Accelerator
-from runner.settings import Settings
+from runner.settings import BackendSettings, Settings
 from runner.state import Install, InstallKind, State
 from tests.engines.stage import NVIDIA, PLAIN, StagedEngine, engine, variant
 from tests.support.images import IMAGES
@@ -162,10 +162,47 @@ def test_what_an_uninstall_would_take(tmp_path: Path) -> None:
     assert {one.variant for one in leaving("tiny")} == {"cpu", "cuda"}
     assert [one.variant for one in leaving("tiny", Accelerator.CUDA)] == ["cuda"]
     assert [one.variant for one in leaving("tiny", variant="cpu")] == ["cpu"]
-    with pytest.raises(EngineNotInstalled, match="tiny for rocm is not installed"):
+    with pytest.raises(EngineNotInstalled, match="tiny for rocm is not installed") as caught:
         leaving("tiny", Accelerator.ROCM)
-    with pytest.raises(EngineNotInstalled, match="vllm is not installed"):
-        leaving("vllm")
+    assert caught.value.hint == "installed of it: cpu, cuda"
+
+
+def test_what_is_recorded_can_be_uninstalled_after_its_engine_has_gone(tmp_path: Path) -> None:
+    """Also an engine of which nothing is known any more, by its variant or its accelerator."""
+    found = desk(tmp_path, gpus())
+    for whose, name in (("tiny", "cuda11"), ("gone", "cpu"), ("gone", "odd")):
+        found.state.record(Install(whose, name, "1", "i", "", "c", (), "built", 1, 1))
+    leaving = found.installer.leaving
+    assert [one.variant for one in leaving("tiny", variant="cuda11")] == ["cuda11"]
+    assert [one.variant for one in leaving("gone", variant="odd")] == ["odd"]
+    assert [one.variant for one in leaving("gone", Accelerator.CPU)] == ["cpu"]
+    with pytest.raises(BadInput) as caught:
+        leaving("gone", variant="ood")
+    assert caught.value.hint == "did you mean odd?"
+    with pytest.raises(EngineNotFound) as unknown:
+        leaving("goen")
+    assert unknown.value.hint == "did you mean gone?"
+
+
+@pytest.mark.parametrize(
+    ("variant", "error", "said", "hint"),
+    [
+        ("cud", BadInput, "tiny has no variant 'cud'", "did you mean cuda?"),
+        ("cpu", Unsupported, "tiny/cpu can't be uninstalled: it runs by itself", "pip uninstall"),
+        ("native", Unsupported, "it is your own program", "take `backends.tiny.binary` out"),
+    ],
+)
+def test_what_was_never_installed_is_not_uninstalled(
+    tmp_path: Path, variant: str, error: type[RunnerError], said: str, hint: str
+) -> None:
+    program = tmp_path / "tiny-server"
+    program.touch()
+    settings = Settings(backends={"tiny": BackendSettings(binary=program)})
+    found = desk(tmp_path / "home", gpus(), settings=settings)
+    with pytest.raises(error) as caught:
+        found.installer.leaving("tiny", variant=variant)
+    assert said in caught.value.message
+    assert hint in caught.value.hint
 
 
 def test_where_docker_does_not_answer_its_own_error_is_told(tmp_path: Path) -> None:
@@ -428,6 +465,9 @@ def test_a_shipped_image_that_disagrees_is_refused_and_not_recorded(
     ) as caught:
         found.install()
     assert said in caught.value.message
+    assert caught.value.hint == (
+        "build it anew: runner install-runner --backend tiny --variant cpu --force"
+    )
     assert found.state.installs() == ()
 
 

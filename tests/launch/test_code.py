@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from runner.engines import plugins
 from runner.engines.base import Command, Plan, TcpEndpoint, UnixEndpoint
 from runner.engines.plugin_checks import checked
 from runner.engines.plugins import PluggedEngine
@@ -369,6 +371,83 @@ def test_only_figures_are_figures(
     launcher.start(spec)
     assert launcher.stats(name_of(spec)) == told
     launcher.stop(name_of(spec), grace_s=1)
+
+
+class Figures(dict[str, float]):
+    """Hangs when it is read, not when it is returned."""
+
+    def __init__(self, hang: Callable[..., object]) -> None:
+        self.hang = hang
+
+    def items(self) -> Any:  # noqa: ANN401
+        self.hang()
+        return super().items()
+
+
+def test_figures_that_hang_are_none_and_asked_for_once(
+    launcher: CodeLauncher,
+    plugin: Serving,
+    spec: InstanceSpec,
+    quick: None,
+    hanging: Callable[..., object],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    plugin.figures = Figures(hanging)
+    launcher.start(spec)
+    with caplog.at_level(logging.WARNING):
+        assert launcher.stats(name_of(spec)) == {}
+        before = time.monotonic()
+        assert launcher.stats(name_of(spec)) == {}
+        assert time.monotonic() - before < LIMIT_S
+    assert "the plug-in x of y 1 has no stats of" in caplog.text
+    assert "it still hangs in an earlier call" in caplog.text
+    launcher.stop(name_of(spec), grace_s=1)
+
+
+class Unsayable:
+    """Neither a text nor a truth can be had of it."""
+
+    def __init__(self, hang: Callable[..., object]) -> None:
+        self.hang = hang
+
+    def __str__(self) -> str:
+        self.hang()
+        return ""
+
+    def __bool__(self) -> bool:
+        self.hang()
+        return True
+
+
+def test_an_answer_that_hangs_when_it_is_read_is_none(
+    launcher: CodeLauncher,
+    plugin: Serving,
+    spec: InstanceSpec,
+    quick: None,
+    hanging: Callable[..., object],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    plugin.logs = lambda instance, tail: [Unsayable(hanging)]  # type: ignore[attr-defined]
+    launcher.start(spec)
+    assert launcher.logs(name_of(spec), tail=2) == ()
+    monkeypatch.setattr(plugin, "health", lambda instance: Unsayable(hanging))
+    assert launcher.wait(name_of(spec)) == Exit(1)
+    launcher.stop(name_of(spec), grace_s=1)
+
+
+def test_a_hint_that_hangs_holds_no_failure_up(
+    launcher: CodeLauncher,
+    plugin: Serving,
+    spec: InstanceSpec,
+    hanging: Callable[..., object],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(plugins, "HINT_S", LIMIT_S)
+    plugin.on_start = raising(ValueError("no"))
+    plugin.hint = hanging  # type: ignore[attr-defined]
+    with pytest.raises(EngineFailed, match="ValueError: no") as caught:
+        launcher.start(spec)
+    assert "the plug-in x of y 1" in caught.value.hint
 
 
 @pytest.mark.parametrize(

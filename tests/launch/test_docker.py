@@ -327,7 +327,7 @@ def test_a_missing_image_names_the_next_step(
     spec = make_spec("sha256:" + "1" * 64, SERVE)
     with pytest.raises(EngineNotInstalled) as caught:
         launcher.start(spec)
-    assert caught.value.hint == "runner install-runner --backend llama.cpp"
+    assert caught.value.hint == "runner install-runner --backend llama.cpp --variant cpu"
     assert_nothing_left(docker_client, spec)
 
 

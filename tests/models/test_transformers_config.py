@@ -70,8 +70,11 @@ def groups(*weights: dict[str, object]) -> dict[str, object]:
         (groups({"num_bits": 8, "type": "int"}, {"num_bits": 4}), "compressed-tensors", None),
         ({"quant_method": "awq", "bits": 4096}, "awq", None),
         ({"quant_method": "awq", "bits": "4"}, "awq", None),
-        ({"quant_method": "\x1b[31m"}, "", None),
-        ({"quant_method": ""}, "", None),
+        ({"quant_method": "\x1b[31m"}, "unknown", None),
+        ({"quant_method": ""}, "unknown", None),
+        ({"quant_method": "intel/auto-round", "bits": 4}, "unknown", None),
+        ({"quant_algo": "FP8"}, "unknown", None),
+        ({}, "", None),
         ({"bits": 4, "group_size": 64}, "mlx-int4", 4),
     ],
 )

@@ -10,7 +10,17 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from runner.engines.base import Mode
 from runner.errors import EngineFailed, ShuttingDown
-from runner.scheduler.core import Effect, Grant, Key, Phase, Refuse, Scheduler, Start, Stop
+from runner.scheduler.core import (
+    Effect,
+    Grant,
+    Key,
+    Phase,
+    Refuse,
+    Replan,
+    Scheduler,
+    Start,
+    Stop,
+)
 
 DIED = EngineFailed("it died")
 
@@ -137,6 +147,43 @@ def test_closing_refuses_the_waiting_and_the_new() -> None:
     assert isinstance(refuse, Refuse)
 
 
+def test_after_a_stop_those_with_an_outdated_plan_ask_again() -> None:
+    """The others share one new instance."""
+    scheduler = _scheduler()
+    scheduler.requested(1, _key())
+    scheduler.ready("i1")
+    scheduler.unload("i1")
+    for waiter in (2, 3, 4):
+        assert scheduler.requested(waiter, _key()) == []
+    scheduler.released("i1")
+    effects = scheduler.exited("i1", DIED, {2, 4})
+    assert effects == [Replan(2), Start("i2", _key()), Replan(4)]
+    assert scheduler.ready("i2") == [Grant(3, "i2")]
+
+
+def test_where_all_plans_are_outdated_nothing_is_started() -> None:
+    scheduler = _scheduler()
+    scheduler.requested(1, _key())
+    scheduler.ready("i1")
+    scheduler.unload("i1")
+    scheduler.requested(2, _key())
+    assert scheduler.exited("i1", DIED, {1, 2, 3}) == [Replan(2)]
+    assert scheduler.instance_of(_key()) is None
+
+
+def test_an_end_that_nobody_asked_for_is_told_whatever_the_plan() -> None:
+    scheduler = _scheduler()
+    scheduler.requested(1, _key())
+    assert scheduler.exited("i1", DIED, {1}) == [Refuse(1, DIED)]
+
+
+def test_who_waits_for_what_is_superseded_asks_again() -> None:
+    scheduler = _scheduler()
+    scheduler.requested(1, _key())
+    assert scheduler.superseded("i1") == [Replan(1), Stop("i1")]
+    assert scheduler.superseded("i1") == []
+
+
 class _AnyOrder(RuleBasedStateMachine):
     """Whatever the order of events: each waiter gets one answer, each instance one stop."""
 
@@ -166,7 +213,7 @@ class _AnyOrder(RuleBasedStateMachine):
                     self.waiting.remove(waiter)
                     assert self.scheduler.phase(instance) is Phase.READY
                     self.held.append(instance)
-                case Refuse(waiter, _):
+                case Refuse(waiter, _) | Replan(waiter):
                     self.waiting.remove(waiter)
 
     @rule(model=st.sampled_from("abc"))
@@ -195,19 +242,22 @@ class _AnyOrder(RuleBasedStateMachine):
             self.held.remove(name)
             self._apply(self.scheduler.released(name))
 
-    @rule(data=st.data(), how=st.sampled_from(["unload", "force", "exit"]))
+    @rule(data=st.data(), how=st.sampled_from(["unload", "supersede", "force", "exit"]))
     def end(self, data: st.DataObject, how: str) -> None:
         if not self.live:
             return
         name = data.draw(st.sampled_from(sorted(self.live)))
         if how == "unload":
             self._apply(self.scheduler.unload(name))
+        elif how == "supersede":
+            self._apply(self.scheduler.superseded(name))
         elif how == "force":
             self._apply(self.scheduler.force(name))
         else:
             del self.live[name]
             self.held = [held for held in self.held if held != name]
-            self._apply(self.scheduler.exited(name, DIED))
+            outdated = data.draw(st.sets(st.sampled_from(sorted(self.waiting) or [0])))
+            self._apply(self.scheduler.exited(name, DIED, outdated))
 
     @invariant()
     def users_are_counted_exactly(self) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -81,6 +83,11 @@ def test_the_command_is_the_very_one_that_a_start_would_run(native: Planner) -> 
     made = native.spec(found.order, EXAMPLE, ProcessLauncher())
     words = (str(BINARY), *made.command.arguments)
     assert found.command[-len(words) :] == words
+    folders = [made.folders.run, made.folders.cache]
+    assert found.preparation == (
+        *(("install", "-m", "700", "-d", str(folder)) for folder in folders),
+        ("rm", "-f", str(made.folders.run / "engine.sock")),
+    )
     assert found.inquiry.decision.reason
 
 
@@ -160,14 +167,23 @@ def test_a_container_is_explained_as_docker_run(native: Planner) -> None:
     assert words[(at := words.index("--network")) : at + 2] == ["--network", "none"]
     assert "MINE=1" in words
     assert not any("secret" in word for word in words)
+    mounts = [word for word in words if word.startswith("type=bind,source=")]
+    made = [command for command in found.preparation if command[0] == "install"]
+    for *options, folder in made:
+        assert any(mount.startswith(f"type=bind,source={folder},") for mount in mounts)
+        owned = dict(pairwise(options))
+        user = words[words.index("--user") + 1]
+        own = f"{os.geteuid()}:{os.getegid()}"
+        assert f"{owned.get('-o')}:{owned.get('-g')}" == user or own == user
 
 
 def test_fallbacks_are_told(native: Planner) -> None:
     install(native, "vllm/cpu")
     install(native, "mlx-lm/cpu", image="/opt/python")
     native.state.choose(ChoiceKind.FALLBACK, "safetensors", "mlx-lm")
-    decision = _explained(native, FOLDER).inquiry.decision
-    assert [one.label for one in decision.fallbacks] == ["mlx-lm/cpu"]
+    found = _explained(native, FOLDER)
+    assert [one.label for one in found.inquiry.decision.fallbacks] == ["mlx-lm/cpu"]
+    assert [one.candidate.label for one in found.orders] == ["vllm/cpu", "mlx-lm/cpu"]
 
 
 def test_unknown_names_are_errors(native: Planner) -> None:

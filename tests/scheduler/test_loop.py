@@ -8,13 +8,14 @@ import gc
 import shutil
 import tempfile
 import threading
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from runner.engines.base import Mode
+from runner.engines.llamacpp import LlamaCpp
 from runner.errors import (
     BadInput,
     Conflict,
@@ -34,6 +35,8 @@ from runner.scheduler.lease import Lease
 from runner.scheduler.loop import PLANS, InstanceLoop
 from runner.scheduler.misfortunes import TIMES
 from runner.scheduler.order import Order
+from runner.scheduler.planning import Planner
+from runner.scheduler.succession import StandIn, Why
 from runner.state import ChoiceKind
 from tests.engines.stage import MLX
 from tests.scheduler.house import (
@@ -351,6 +354,20 @@ async def test_what_can_not_be_stopped_does_not_keep_the_others_from_being_adopt
 
 
 @scenario
+async def test_a_cause_that_was_told_long_before_the_end_is_found(stage: Stage) -> None:
+    cause = "(EngineCore pid=7) ERROR ValueError: block size 77 is no multiple of 16"
+    end = "RuntimeError: Engine core initialization failed. See root cause above."
+    stage.process.lines = (cause, *(f"frame {number}" for number in range(100)), end)
+    lease, dead = await stage.acquire(), stage.name
+    stage.process.engines[dead].end(Exit(1))
+    error = await lease.failure()
+    assert isinstance(error, EngineFailed)
+    assert error.hint == "it said: ValueError: block size 77 is no multiple of 16"
+    assert error.log == (*(f"frame {number}" for number in range(81, 100)), end)
+    lease.release()
+
+
+@scenario
 async def test_a_death_is_told_with_the_last_words_and_the_next_request_loads_anew(
     stage: Stage,
 ) -> None:
@@ -385,6 +402,30 @@ def test_a_death_by_lack_of_memory_says_what_to_set(stage: Stage, how: Exit, tol
         error = await lease.failure()
         assert told in error.message
         assert "backends.llama.cpp.context_size" in error.hint
+
+    play(stage)
+
+
+def test_a_hint_that_takes_its_time_holds_nobody_up(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, may_answer = threading.Event(), threading.Event()
+
+    def slow(_: LlamaCpp, log: Sequence[str]) -> str:
+        asked.set()
+        return "the loop went on" if may_answer.wait(DEADLINE_S / 2) else "the loop stood still"
+
+    monkeypatch.setattr(LlamaCpp, "hint", slow)
+
+    @scenario
+    async def play(stage: Stage) -> None:
+        lease = await stage.acquire()
+        stage.process.engines[stage.name].end(Exit(-6))
+        await _set(asked)
+        may_answer.set()
+        error = await lease.failure()
+        assert isinstance(error, EngineFailed)
+        assert error.hint == "the loop went on"
 
     play(stage)
 
@@ -487,6 +528,78 @@ async def test_who_waits_for_what_is_configured_anew_gets_the_new_one(stage: Sta
 
 
 @scenario
+async def test_who_waits_for_a_stop_gets_what_is_configured_by_then(stage: Stage) -> None:
+    """And what is configured no more is not started once again."""
+    lease, old = await stage.acquire(), stage.name
+    unloading = asyncio.create_task(stage.loop.unload([old], drain_timeout=DEADLINE_S))
+    asking = [asyncio.create_task(stage.acquire()) for _ in range(2)]
+    await _turns()
+    configure(stage.planner, MODEL, options={"threads": 1})
+    lease.release()
+    await unloading
+    leases = await asyncio.gather(*asking)
+    assert len({lease.endpoint for lease in leases}) == 1
+    assert sorted(stage.process.engines) == sorted([old, stage.name])
+    (status,) = stage.loop.statuses()
+    assert status.identity.configuration == order(stage.planner).key.configuration
+
+
+@scenario
+async def test_what_is_configured_during_the_plan_holds(stage: Stage) -> None:
+    """And what was read before is never started."""
+    planned, may_go_on = threading.Event(), threading.Event()
+
+    class Slow(Planner):
+        def orders(self, engine: str | None, model: str, mode: Mode) -> tuple[Order, ...]:
+            found = super().orders(engine, model, mode)
+            planned.set()
+            assert may_go_on.wait(DEADLINE_S)
+            return found
+
+    fields = {one: getattr(stage.planner, one) for one in Planner.__slots__}
+    stage.planner = Slow(**fields)
+    stage.loop = stage.loop_with(DEADLINE_S)
+    asking = asyncio.create_task(stage.acquire())
+    await _set(planned)
+    configure(stage.planner, MODEL, options={"threads": 1})
+    may_go_on.set()
+    await asking
+    (status,) = stage.loop.statuses()
+    assert status.identity.configuration == order(stage.planner).key.configuration
+    assert list(stage.process.engines) == [stage.name]
+
+
+@scenario
+async def test_who_waits_for_a_stop_is_served_though_something_else_changed(stage: Stage) -> None:
+    lease, old = await stage.acquire(), stage.name
+    unloading = asyncio.create_task(stage.loop.unload([old], drain_timeout=DEADLINE_S))
+    asking = asyncio.create_task(stage.acquire())
+    await _turns()
+    configure(stage.planner, FOLDER, options={"threads": 1})
+    lease.release()
+    await unloading
+    assert (await asking).endpoint == stage.process.engines[stage.name].endpoint
+    assert sorted(stage.process.engines) == sorted([old, stage.name])
+
+
+@scenario
+async def test_what_takes_over_is_what_is_installed_by_then(stage: Stage) -> None:
+    stage.with_fallback()
+    stage.docker.failure = EngineFailed("no such program")
+    stage.docker.may_start.clear()
+    asking = asyncio.create_task(stage.acquire(FOLDER))
+    await _set(stage.docker.starting)
+    newer = "sha256:" + "b" * 64
+    install(stage.planner, "mlx-lm/cpu", image="/opt/python", config_digest=newer)
+    stage.docker.may_start.set()
+    assert (await asking).engine == "mlx-lm"
+    (status,) = stage.loop.statuses()
+    wanted = order(stage.planner, FOLDER, "mlx-lm").key.configuration
+    assert status.identity.configuration == wanted
+    assert list(stage.process.engines) == [stage.name]
+
+
+@scenario
 async def test_who_is_planned_anew_again_and_again_is_told_so_in_the_end(stage: Stage) -> None:
     stage.process.may_start.clear()
     asking = [await _start_with(stage, threads) for threads in range(1, PLANS + 2)]
@@ -564,6 +677,85 @@ async def test_an_engine_that_never_gets_healthy_hands_over_too(stage: Stage) ->
     stage.loop = stage.loop_with(0.5)
     assert (await stage.acquire(FOLDER)).engine == "mlx-lm"
     assert stage.docker.running == []
+
+
+def _stand_ins(stage: Stage) -> dict[str, StandIn | None]:
+    return {one.label: one.stands_in for one in stage.loop.statuses()}
+
+
+DID_NOT_START = StandIn("vllm/cpu", Why.DID_NOT_START, "no such program")
+TOLD = "vllm/cpu did not start (no such program): mlx-lm/cpu answers"
+
+
+@scenario
+async def test_a_fallback_is_told_by_the_instance_and_each_answer(stage: Stage) -> None:
+    stage.with_fallback()
+    stage.docker.failure = EngineFailed("no such program")
+    stage.process.may_start.clear()
+    asking = asyncio.create_task(stage.acquire(FOLDER))
+    await _set(stage.process.starting)
+    assert _stand_ins(stage) == {"mlx-lm/cpu": DID_NOT_START}, "also while it loads"
+    stage.process.may_start.set()
+    assert (await asking).fallback == TOLD
+    again = stage.ready(FOLDER)
+    assert again is not None
+    assert again.fallback == TOLD
+    assert _stand_ins(stage) == {"mlx-lm/cpu": DID_NOT_START}
+
+
+@scenario
+async def test_a_fallback_that_is_started_once_more_is_told_too(stage: Stage) -> None:
+    stage.with_fallback()
+    stage.docker.failure = EngineFailed("no such program")
+    lease, old = await stage.acquire(FOLDER), stage.name
+    stage.docker.starting.clear()
+    unloading = asyncio.create_task(stage.loop.unload([old], drain_timeout=DEADLINE_S))
+    asking = asyncio.create_task(stage.acquire(FOLDER))
+    await _set(stage.docker.starting)
+    await _turns()
+    lease.release()
+    await unloading
+    assert (await asking).fallback == TOLD
+    assert stage.name != old
+    assert _stand_ins(stage) == {"mlx-lm/cpu": DID_NOT_START}
+
+
+@scenario
+async def test_an_engine_that_the_path_names_stands_in_for_nobody(stage: Stage) -> None:
+    """Also where it is the very instance that takes over on another path."""
+    stage.with_fallback()
+    named = await stage.acquire(FOLDER, "mlx-lm")
+    assert _stand_ins(stage) == {"mlx-lm/cpu": None}
+    stage.docker.failure = EngineFailed("no such program")
+    first = await stage.acquire(FOLDER)
+    assert first.endpoint == named.endpoint
+    assert (named.fallback, first.fallback) == ("", TOLD)
+    again = await stage.acquire(FOLDER, "mlx-lm")
+    assert again.fallback == ""
+    ready = [stage.ready(FOLDER), stage.ready(FOLDER, "mlx-lm")]
+    assert [lease.fallback for lease in ready if lease] == [TOLD, ""]
+    assert _stand_ins(stage) == {"mlx-lm/cpu": DID_NOT_START}
+
+
+@scenario
+async def test_nobody_stands_in_for_a_first_choice_that_answers_again(stage: Stage) -> None:
+    stage.with_fallback()
+    stage.docker.failure = EngineFailed("no such program")
+    await stage.acquire(FOLDER)
+    stage.docker.failure = None
+    configure(stage.planner, FOLDER, "vllm", environment={"MINE": "1"})
+    assert (await stage.acquire(FOLDER)).fallback == ""
+    assert _stand_ins(stage) == {"vllm/cpu": None, "mlx-lm/cpu": None}
+
+
+@scenario
+async def test_a_fallback_that_becomes_the_first_choice_stands_in_no_more(stage: Stage) -> None:
+    stage.with_fallback()
+    stage.docker.failure = EngineFailed("no such program")
+    await stage.acquire(FOLDER)
+    stage.planner.state.choose(ChoiceKind.FORMAT, "safetensors", "mlx-lm")
+    assert (await stage.acquire(FOLDER)).fallback == ""
+    assert _stand_ins(stage) == {"mlx-lm/cpu": None}
 
 
 async def _is_tried(stage: Stage) -> bool:
@@ -674,7 +866,9 @@ async def test_an_engine_that_keeps_dying_is_passed_over_until_an_unload(stage: 
     assert len(stage.docker.engines) == TIMES
     lease = await stage.acquire(FOLDER)
     assert lease.engine == "mlx-lm"
-    assert (await stage.acquire(FOLDER)).engine == "mlx-lm"
+    died = "vllm/cpu keeps failing (vllm ended with status 1): mlx-lm/cpu answers"
+    assert lease.fallback == died
+    assert (await stage.acquire(FOLDER)).fallback == died
     assert len(stage.docker.engines) == TIMES
     assert (await stage.acquire(FOLDER, "vllm")).engine == "vllm", "a path is honoured"
     names = [status.identity.instance for status in stage.loop.statuses()]

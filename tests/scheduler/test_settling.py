@@ -173,14 +173,58 @@ def test_parameters_become_options_and_flags() -> None:
     ]
 
 
-def test_a_parameters_flag_comes_before_the_users_own() -> None:
-    found = _settled({"parameters": {"sampling.top_k": "40"}, "flags": ["--top-k", "50"]})
-    assert found.flags == ("--top-k", "40", "--top-k", "50")
+def test_a_users_own_flag_goes_before_a_parameter() -> None:
+    wanted = {"parameters": {"sampling.top_k": "40", "sampling.seed": "1"}, "flags": ["--top-k=5"]}
+    found = _settled(wanted)
+    assert found.flags == ("--seed", "1", "--top-k", "5")
+    assert found.messages == ("sampling.seed is passed as --seed 1",)
 
 
 def test_an_option_by_its_own_name_goes_before_a_parameter() -> None:
     found = _settled({"parameters": {"n_ctx": "512"}, "options": {"context_size": 1024}})
     assert found.options.context_size == 1024
+    assert not found.messages
+
+
+@pytest.mark.parametrize(
+    ("wanted", "flags"),
+    [
+        ({"options": {"threads": 4}}, ("--prio", "1")),
+        ({"options": {"mmap": True}}, ("-t", "2", "--prio", "1")),
+        ({"options": {"n_threads": 4, "memory_lock": True}}, ("--prio", "1")),
+        ({"parameters": {"cpuparams.n_threads": "4"}}, ("--prio", "1")),
+        ({"parameters": {"cpuparams.priority": "2"}}, ("-t", "2", "--prio", "2")),
+        ({"options": {"parallel": 1}}, ("-t", "2", "--prio", "1")),
+    ],
+)
+def test_a_model_goes_before_flags_of_the_settings(
+    wanted: dict[str, Any], flags: tuple[str, ...]
+) -> None:
+    operators = ("-t", "2", "--prio", "1", "--load-mode", "none")
+    found = _settled(wanted, BackendSettings(flags=operators)).flags
+    locked = {"mmap", "memory_lock"} & set(wanted.get("options", {}))
+    load = () if locked else ("--load-mode", "none")
+    assert sorted(found) == sorted((*flags, *load))
+
+
+def test_a_parameter_goes_before_an_option_of_the_settings() -> None:
+    found = _settled({"parameters": {"no_mmap": "true"}}, BackendSettings(options={"mmap": True}))
+    assert found.options.mmap is False
+    assert found.messages == ("no_mmap sets mmap to false",)
+    found = _settled({"options": {"n_ctx": 8}}, BackendSettings(flags=("--ctx-size", "16")))
+    assert found.options.context_size == 8
+    assert not found.messages
+
+
+def test_overrides_of_the_settings_stand_under_a_model() -> None:
+    overrides = {"max_model_len": 64, "block_size": 16, "theta": 1}
+    operators = BackendSettings(options={"hf_overrides": overrides})
+    alone = _settled({}, operators, engine=1)
+    assert (alone.options.context_size, alone.flags) == (64, ("--block-size", "16"))
+    assert len(alone.messages) == 2
+    found = _settled({"options": {"n_ctx": 8}, "flags": ["--block-size", "32"]}, operators, 1)
+    assert (found.options.context_size, found.flags) == (8, ("--block-size", "32"))
+    assert (found.options.hf_overrides, found.messages) == ({"theta": 1}, ())
 
 
 @pytest.mark.parametrize(
