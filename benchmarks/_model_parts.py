@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 MIB = 1024 * 1024
-REST = 9.0
+REST = 12.0
 """Seconds before each transfer. Disks of virtual machines write some GiB at once and then wait for
 their allowance to come back: without a rest, all would be as fast as the allowance."""
 RUNNER = (sys.executable, "-m", "runner")

@@ -37,11 +37,12 @@ MODELSCOPE = HubName(
     folder="models/",
 )
 HUBS = (HUGGING_FACE, MODELSCOPE)
+_BY_REGISTRY = {hub.registry: hub for hub in HUBS}
 
 
 def hub_of(registry: str) -> HubName | None:
     """The hub whose long spelling begins with this host."""
-    return next((hub for hub in HUBS if hub.registry == registry), None)
+    return _BY_REGISTRY.get(registry)
 
 
 def hub_name(text: str) -> tuple[HubName, str] | None:
