@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from runner.engines.base import Engine
 from runner.engines.configured import Configured
@@ -16,7 +16,9 @@ from runner.engines.flag_names import target_of
 from runner.engines.flags import FlagRules, Inverse, Switched, known_name, parsed, written
 from runner.engines.option_values import option_name, options_from, options_json
 from runner.errors import BadInput
-from runner.settings import BackendSettings
+
+if TYPE_CHECKING:
+    from runner.settings import BackendSettings
 
 _NO = "--no-"
 
