@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 import gc
 
 COLLECT_AFTER = 100_000
