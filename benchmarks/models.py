@@ -3,7 +3,8 @@
 Whole commands in alternating pairs, the disk synced before each and counted after it; a fresh
 repository for every push, nothing of the model in the store before every pull. Needs `oras` and
 `docker-registry`, 12 GiB of disk and about a quarter of an hour, much of it rests in which the disk
-catches up. Writes benchmarks/results/models.md.
+catches up. Writes benchmarks/results/models.md. `shards` after the command
+measures the eight alone.
 """
 
 from __future__ import annotations
@@ -48,6 +49,8 @@ TOKENS = 150_000
 MODELS = 10_000
 LS_ROUNDS = 15
 RESULTS = Path(__file__).parent / "results" / "models.md"
+EIGHT = "pull eight of 256 MiB"
+ALONE = f"The row '{EIGHT}' is of a run of its own: `python -m benchmarks.models shards`."
 GGUF_TYPE = "application/vnd.docker.ai.gguf.v3"
 
 
@@ -61,6 +64,9 @@ class Figure:
 
 
 def main() -> None:
+    if sys.argv[1:] == ["shards"]:
+        _renew(_shards_alone())
+        return
     with tempfile.TemporaryDirectory(prefix="models-", dir="/tmp") as name:
         folder = Path(name)
         with registry(folder) as address, _daemon(folder) as pid:
@@ -68,7 +74,7 @@ def main() -> None:
             _seed(folder, address)
             time.sleep(SETTLED)
             figures = [
-                Figure("pull eight of 256 MiB", _pull(folder, address, "shards"), 0.85),
+                Figure(EIGHT, _pull(folder, address, "shards"), 0.85),
                 Figure("pull one blob of 2 GiB", _pull(folder, address, "big"), 1.05),
                 Figure("push one blob of 2 GiB", _push(folder, address), 1.05),
             ]
@@ -79,6 +85,28 @@ def main() -> None:
     report = _report(figures, memory, package_memory, listing)
     print(report)
     RESULTS.write_text(report)
+
+
+def _shards_alone() -> Figure:
+    """The tightest figure by itself: the other transfers use the disk's allowance up."""
+    with tempfile.TemporaryDirectory(prefix="models-", dir="/tmp") as name:
+        folder = Path(name)
+        with registry(folder) as address, _daemon(folder):
+            _make_shards(folder)
+            _oras_push(folder / "shards", f"{address}/shards:1", with_config=True)
+            time.sleep(SETTLED)
+            return Figure(EIGHT, _pull(folder, address, "shards"), 0.85)
+
+
+def _renew(figure: Figure) -> None:
+    """Puts a figure that was measured alone into the table."""
+    row = _row(figure)
+    print(row)
+    lines = RESULTS.read_text().splitlines()
+    renewed = [row if line.startswith(f"| {figure.what} |") else line for line in lines]
+    if ALONE not in renewed:
+        renewed += ["", ALONE]
+    RESULTS.write_text("\n".join(renewed) + "\n")
 
 
 @contextmanager
@@ -93,9 +121,13 @@ def _daemon(folder: Path) -> Iterator[int]:
 
 
 def _make_files(folder: Path) -> None:
-    for name in ("big", "shards"):
-        (folder / name).mkdir()
+    (folder / "big").mkdir()
     write_gguf(folder / "big" / "model.gguf", BIG, 1, TOKENS)
+    _make_shards(folder)
+
+
+def _make_shards(folder: Path) -> None:
+    (folder / "shards").mkdir()
     for number in range(SHARDS):
         write_gguf(folder / "shards" / f"part{number}.gguf", SHARD, 10 + number)
 
@@ -222,11 +254,7 @@ def _report(figures: list[Figure], memory: int, package_memory: int, listing: li
         "| what | ours, s (lowest to highest) | peer, s | ours / peer | wanted |",
         "| --- | ---: | ---: | ---: | ---: |",
     ]
-    lines += [
-        f"| {f.what} | {seconds(f.pair.ours)} | {seconds(f.pair.peer)} "
-        f"| {f.pair.ratio:.2f} | ≤ {f.wanted} |"
-        for f in figures
-    ]
+    lines += [_row(figure) for figure in figures]
     lines += [
         "",
         "The peer is `oras pull` and `oras push`; for packaging it is hashing the file once, with "
@@ -238,6 +266,14 @@ def _report(figures: list[Figure], memory: int, package_memory: int, listing: li
         f"({min(listing):.0f} to {max(listing):.0f}; wanted: ≤ 300).",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _row(figure: Figure) -> str:
+    pair = figure.pair
+    return (
+        f"| {figure.what} | {seconds(pair.ours)} | {seconds(pair.peer)} "
+        f"| {pair.ratio:.2f} | ≤ {figure.wanted} |"
+    )
 
 
 def _version(program: str) -> str:

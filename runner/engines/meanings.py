@@ -14,7 +14,7 @@ from runner.engines.configured import Configured
 from runner.engines.flag_help import help_flags
 from runner.engines.flag_names import target_of
 from runner.engines.flags import FlagRules, Inverse, Switched, known_name, parsed, written
-from runner.engines.option_values import option_name, options_from, options_json
+from runner.engines.option_values import known_option, options_from, options_json
 from runner.errors import BadInput
 
 if TYPE_CHECKING:
@@ -171,10 +171,8 @@ def _first(flags: Sequence[str], readers: Sequence[Reader]) -> Reader | None:
 
 def _named(flag: str) -> tuple[str, ...]:
     """The option of the same name."""
-    try:
-        return (option_name(flag),) if flag.startswith("--") else ()
-    except BadInput:
-        return ()
+    name = known_option(flag) if flag.startswith("--") else None
+    return (name,) if name else ()
 
 
 def _union(parts: Iterator[frozenset[str]]) -> frozenset[str]:

@@ -78,12 +78,22 @@ def options_json(options: Options) -> dict[str, Any]:
 
 def option_name(given: str) -> str:
     """The option that a name means, also with dashes; raises BadInput with the nearest."""
-    plain = given.strip().lstrip("-").replace("-", "_").lower()
-    name = ALIASES.get(plain, plain)
-    if name in _TYPES:
+    name = known_option(given)
+    if name is not None:
         return name
-    near = near_hint(plain, [*_TYPES, *ALIASES], "options")
+    near = near_hint(_plain_name(given), [*_TYPES, *ALIASES], "options")
     raise BadInput(f"{given!r} is not an option", hint=near)
+
+
+def known_option(given: str) -> str | None:
+    """The same; None for what is no option, without a look for the nearest, which is slow."""
+    plain = _plain_name(given)
+    name = ALIASES.get(plain, plain)
+    return name if name in _TYPES else None
+
+
+def _plain_name(given: str) -> str:
+    return given.strip().lstrip("-").replace("-", "_").lower()
 
 
 def option_names() -> tuple[str, ...]:

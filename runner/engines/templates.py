@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from runner.engines.option_values import option_name
+from runner.engines.option_values import known_option
 from runner.errors import BadInput, Unavailable
 
 OPTION = "chat_template"
@@ -115,10 +115,7 @@ def _touched(file: Path) -> bool:
 
 def is_template(name: str) -> bool:
     """Whether this is a name of the option."""
-    try:
-        return option_name(name) == OPTION
-    except BadInput:
-        return False
+    return known_option(name) == OPTION
 
 
 def refuse_named_file(options: Mapping[str, Any]) -> None:

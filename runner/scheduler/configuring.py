@@ -23,7 +23,7 @@ from runner.engines.meanings import (
 )
 from runner.engines.option_values import (
     ALIASES,
-    option_name,
+    known_option,
     option_names,
     options_from,
     options_json,
@@ -185,10 +185,7 @@ def _named_option(option: str, value: object) -> _Read | None:
 
 
 def _option(name: str) -> str:
-    try:
-        return option_name(name)
-    except BadInput:
-        return ""
+    return known_option(name) or ""
 
 
 def _parameter(name: str, value: object, world: World) -> _Read:

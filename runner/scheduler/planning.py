@@ -211,8 +211,10 @@ class Planner:
             return [from_document(document) for document in found if document is not None]
 
         for_any = rows("")
+        wanted = {name: [*rows(name), *for_any] for name in self.engines}
         return {
-            name: stacked([*rows(name), *for_any], (self._reader(name),)) for name in self.engines
+            name: stacked(found, (self._reader(name),)) if found else Configured()
+            for name, found in wanted.items()
         }
 
     def _reader(self, engine: str) -> Reader:
