@@ -39,6 +39,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar
 
+LOG_TAIL = 20
+"""So many of a failed program's last lines go with an error."""
+
 
 class RunnerError(Exception):
     """Something a person can act on: what happened, and what to do next.

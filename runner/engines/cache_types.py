@@ -10,13 +10,12 @@ from pathlib import Path, PurePosixPath
 
 from runner.engines.base import Engine, Plan, UnixEndpoint
 from runner.engines.description import Origin
-from runner.engines.flag_help import help_flags
+from runner.engines.flag_help import HELP_FILE, help_flags
 from runner.engines.option_values import options_from
 from runner.errors import BadInput
 from runner.names import near_hint
 
 OPTIONS = ("cache_type_k", "cache_type_v", "kv_cache_dtype")
-HELP = "help.txt"
 
 _IS_TYPE = re.compile(r"cache-d?type|draft-type")
 _CHOICES = r"(?<![\w-]){flag} \{{([^}}]+)\}}"
@@ -36,7 +35,7 @@ def wrong_cache_type(
     about = engine.description
     if about.origin is not Origin.BUILT_IN or about.file is None:
         return None
-    known, name = _known(about.file.with_name(HELP)), about.name
+    known, name = _known(about.file.with_name(HELP_FILE)), about.name
     for option, value in values.items():
         flag = f"--{option.replace('_', '-')}"
         types = known.get(flag)

@@ -9,11 +9,20 @@ from functools import lru_cache
 
 from runner.engines.flags import Takes
 
+HELP_FILE = "help.txt"
 _LINE = re.compile(r"(?P<indent> {0,4})(?P<rest>-{1,2}[A-Za-z].*)")
 _HELP = re.compile(r" {2,}\S.*$")
 _NAME = re.compile(r"-{1,2}[A-Za-z][\w.-]*")
 _REMOVED = "argument has been removed"
 _TWO_WORDS = re.compile(r"[A-Z][A-Z_]* [A-Z][A-Z_]*")
+
+
+def captured_help(engine: str) -> str:
+    """What the pinned version of an engine that ships prints; raises RunnerError for a broken
+    installation."""
+    from runner.engines.catalog import images_folder
+
+    return (images_folder() / engine / HELP_FILE).read_text(encoding="utf-8")
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from functools import cache
 
-from runner.engines.flag_help import every_spelling, from_help
+from runner.engines.flag_help import captured_help, every_spelling, from_help
 from runner.engines.flags import FlagRules
 from runner.engines.llamacpp_fields import IMPOSSIBLE, NAMES
 from runner.engines.meanings import every_meaning
@@ -127,13 +127,6 @@ def rules_from(text: str) -> FlagRules:
     )
 
 
-def captured_help() -> str:
-    """What the pinned llama-server prints; raises RunnerError for a broken installation."""
-    from runner.engines.catalog import images_folder
-
-    return (images_folder() / "llama.cpp" / "help.txt").read_text(encoding="utf-8")
-
-
 @cache
 def flag_rules() -> FlagRules:
-    return rules_from(captured_help())
+    return rules_from(captured_help("llama.cpp"))

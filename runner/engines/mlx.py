@@ -10,7 +10,7 @@ from pathlib import Path
 from runner.engines.base import Command, Metric, Mode, Plan, UnixEndpoint
 from runner.engines.description import EngineDescription
 from runner.engines.environment import EnvironmentRule, Policy
-from runner.engines.flag_help import from_help
+from runner.engines.flag_help import captured_help, from_help
 from runner.engines.flags import FlagRules
 from runner.engines.loghints import hint_from
 from runner.engines.meanings import every_meaning
@@ -229,6 +229,4 @@ def rules_from(text: str) -> FlagRules:
 
 @cache
 def flag_rules() -> FlagRules:
-    from runner.engines.catalog import images_folder
-
-    return rules_from((images_folder() / NAME / "help.txt").read_text(encoding="utf-8"))
+    return rules_from(captured_help(NAME))

@@ -21,7 +21,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from runner.engines.llamacpp_flags import captured_help
+from runner.engines.flag_help import captured_help
 from runner.engines.native_parameters import apply
 from runner.errors import BadInput
 
@@ -77,7 +77,7 @@ def _parameters(arguments: Sequence[str]) -> CommonParams:
 
     parameters = CommonParams()
     parameters.n_parallel = -1  # llama-server's own default
-    apply(arguments, parameters, captured_help())
+    apply(arguments, parameters, captured_help("llama.cpp"))
     if not parameters.model.path:
         raise BadInput("--model is missing", hint="write --model FILE")
     return parameters

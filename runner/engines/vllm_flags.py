@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from functools import cache
 
 from runner.engines.environment import EnvironmentRule, Policy
-from runner.engines.flag_help import every_spelling, from_help
+from runner.engines.flag_help import captured_help, every_spelling, from_help
 from runner.engines.flags import FlagRules
 from runner.engines.meanings import every_meaning
 from runner.engines.option_values import ALIASES
@@ -185,13 +185,6 @@ def _names(known: Iterable[str]) -> Mapping[str, str]:
 _SHARED = ("n_ctx", "ctx_size", "n_parallel", "n_batch", "n_threads", "use_mmap")
 
 
-def captured_help() -> str:
-    """What the pinned vLLM prints; raises RunnerError for a broken installation."""
-    from runner.engines.catalog import images_folder
-
-    return (images_folder() / "vllm" / "help.txt").read_text(encoding="utf-8")
-
-
 @cache
 def flag_rules() -> FlagRules:
-    return rules_from(captured_help())
+    return rules_from(captured_help("vllm"))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import subprocess
 import threading
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from textwrap import shorten
@@ -17,10 +16,9 @@ from runner.engines.engine_file import DOCKERFILE
 from runner.errors import BuildFailed, Unavailable, Unsupported
 from runner.installs.content import LABEL as CONTENT
 from runner.installs.content import content_key
-from runner.installs.tools import end_when, inherited
+from runner.installs.tools import inherited, spoken
 from runner.settings import Settings
 
-LOG_TAIL = 20
 NO_LABELS: Mapping[str, str] = {}
 
 Report = Callable[[str], None]
@@ -49,29 +47,16 @@ def build(
     """
     _need_buildx(docker_url)
     command = ["docker", "--host", docker_url, *build_arguments(variant, tag, settings, labels)]
-    last: deque[str] = deque(maxlen=LOG_TAIL)
-    with subprocess.Popen(
-        command,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-        env=inherited(_environment(settings, docker_url)),
-        start_new_session=True,
-    ) as process:
-        assert process.stdout is not None
-        done = threading.Event()
-        watch = threading.Thread(target=end_when, args=(cancelled, done, process))
-        watch.start()
-        for step in steps(_kept(process.stdout, last)):
+
+    def hear(lines: Iterator[str]) -> None:
+        for step in steps(lines):
             report(step)
-        done.set()
-        watch.join()
+
+    ended = spoken(command, inherited(_environment(settings, docker_url)), cancelled, hear)
     if cancelled.is_set():
         raise Unavailable("the build was given up", hint="a second try keeps the finished steps")
-    if process.returncode != 0:
-        raise _failure(variant, last)
+    if ended.code != 0:
+        raise _failure(variant, ended.last)
 
 
 def build_arguments(
@@ -118,14 +103,6 @@ def steps(lines: Iterator[str]) -> Iterator[str]:
 def _shortened(step: str) -> str:
     """One line of a terminal: a RUN may hold a whole script."""
     return shorten(step, _STEP_WIDTH, placeholder=" …")
-
-
-def _kept(lines: Iterator[str], last: deque[str]) -> Iterator[str]:
-    for line in lines:
-        text = line.rstrip()
-        if text:
-            last.append(text)
-        yield text
 
 
 def _proxies(settings: Settings) -> Mapping[str, str]:

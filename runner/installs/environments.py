@@ -10,12 +10,10 @@ import hashlib
 import json
 import re
 import shutil
-import subprocess
 import sys
 import tempfile
 import threading
-from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,8 +27,8 @@ from runner.errors import (
     Unavailable,
     Unsupported,
 )
-from runner.installs.build import LOG_TAIL, Report
-from runner.installs.tools import end_when, inherited, runs
+from runner.installs.build import Report
+from runner.installs.tools import inherited, runs, spoken
 from runner.settings import Settings
 
 LOCK_NAME = "requirements.txt"
@@ -168,31 +166,16 @@ class _Steps:
     cancelled: threading.Event
 
     def run(self, command: Sequence[str | Path], more: Mapping[str, str] = _NOTHING) -> None:
-        last: deque[str] = deque(maxlen=LOG_TAIL)
-        with subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            env=inherited(more),
-            start_new_session=True,
-        ) as process:
-            done = threading.Event()
-            watch = threading.Thread(target=end_when, args=(self.cancelled, done, process))
-            watch.start()
-            assert process.stdout is not None
-            for line in process.stdout:
-                last.append(line.rstrip())
-                if _STEP.match(line):
-                    self.report(line.strip().partition(_ORIGIN)[0][:_STEP_WIDTH])
-            done.set()
-            watch.join()
+        ended = spoken(command, inherited(more), self.cancelled, self._hear)
         if self.cancelled.is_set():
             raise Unavailable("the install was given up", hint="a second try starts anew")
-        if process.returncode != 0:
-            raise failure(self.variant, tuple(line for line in last if line))
+        if ended.code != 0:
+            raise failure(self.variant, ended.last)
+
+    def _hear(self, lines: Iterator[str]) -> None:
+        for line in lines:
+            if _STEP.match(line):
+                self.report(line.strip().partition(_ORIGIN)[0][:_STEP_WIDTH])
 
 
 def _fill(work: Path, variant: Variant, settings: Settings, steps: _Steps) -> None:

@@ -13,7 +13,7 @@ from typing import TypeVar
 from runner.engines.base import Endpoint, Engine, TcpEndpoint, UnixEndpoint
 from runner.engines.foreign import Failed, called
 from runner.engines.plugins import Patience, PluggedEngine, SelfRunning, Work
-from runner.errors import Conflict, EngineFailed, RunnerError
+from runner.errors import LOG_TAIL, Conflict, EngineFailed, RunnerError
 from runner.launch.base import (
     NO_LINES,
     Exit,
@@ -31,7 +31,6 @@ from runner.launch.ports import LoopbackPorts
 log = logging.getLogger(__name__)
 
 LOG_NAME = "engine.log"
-LOG_TAIL = 20
 HEALTH_POLL_S = 1.0
 ASK_S = 5.0
 """For an answer that should come at once: health, figures, log lines."""

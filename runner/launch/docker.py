@@ -14,7 +14,14 @@ from typing import TYPE_CHECKING
 
 from runner.dockerhost import DockerFacts, DockerHost
 from runner.engines.base import Endpoint, TcpEndpoint
-from runner.errors import Conflict, EngineFailed, EngineNotInstalled, NotFound, RunnerError
+from runner.errors import (
+    LOG_TAIL,
+    Conflict,
+    EngineFailed,
+    EngineNotInstalled,
+    NotFound,
+    RunnerError,
+)
 from runner.launch.base import (
     NO_LINES,
     Exit,
@@ -49,7 +56,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 ALIVE = frozenset({"running", "paused"})
-LOG_TAIL = 20
 NETWORK_SHOWN = "bridge"
 """Stands for an instance's own network, which would have to be made first."""
 HIGHEST_SIGNAL = 64

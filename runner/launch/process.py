@@ -13,7 +13,7 @@ from typing import IO
 
 from runner.engines.base import Endpoint
 from runner.engines.environment import shown
-from runner.errors import Conflict, EngineFailed
+from runner.errors import LOG_TAIL, Conflict, EngineFailed
 from runner.launch import leash
 from runner.launch.base import (
     NO_LINES,
@@ -30,7 +30,6 @@ from runner.launch.folders import engine_socket, make_folders, remove_run_folder
 from runner.launch.ports import LoopbackPorts
 
 LOG_NAME = "engine.log"
-LOG_TAIL = 20
 DAEMON_GONE_GRACE_S = 5.0
 """How long an engine may take to end once the daemon is gone."""
 START_TIMEOUT_S = 15.0

@@ -252,12 +252,11 @@ def _flags(flags: Sequence[str] | None, world: World) -> _Read:
     if not flags:
         return _Read(flags=flags)
     problems = []
-    for engine in world.engines:
-        allowed = frozenset(world.backend(engine.description.name).allowed_flags)
+    for engine, reader in zip(world.engines, world.readers, strict=True):
         try:
-            found = routed(flags, engine.flag_rules)
+            found = routed(flags, reader.rules)
             refuse_named_file(found.options)
-            checked(found.flags, engine.flag_rules, allowed=allowed)
+            checked(found.flags, reader.rules, allowed=reader.allowed)
         except BadInput as error:
             problems.append((engine.description.name, error))
         else:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 
 from runner.engines.base import Endpoint, Engine
 from runner.engines.loghints import cause_in
-from runner.errors import EngineFailed, EngineStartTimeout, RunnerError
+from runner.errors import LOG_TAIL, EngineFailed, EngineStartTimeout, RunnerError
 from runner.launch.base import Exit, Identity, Launcher, LauncherKind
 from runner.scheduler.core import Key, Phase
 from runner.scheduler.order import Order
@@ -18,10 +18,6 @@ from runner.scheduler.succession import StandIn, one_line
 
 FAILURE_WAIT_S = 3.0
 """How long a request whose connection broke waits to learn how its engine ended."""
-
-
-LOG_TAIL = 20
-"""Lines of an engine's last words."""
 
 
 @dataclass(frozen=True, slots=True)

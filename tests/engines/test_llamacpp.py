@@ -12,12 +12,12 @@ import pytest
 from runner.engines.base import Adapter, Metric, Mode, Plan, TcpEndpoint, UnixEndpoint
 from runner.engines.catalog import images_folder
 from runner.engines.engine_file import read_engine_file
-from runner.engines.flag_help import help_flags
+from runner.engines.flag_help import captured_help, help_flags
 from runner.engines.flag_names import named, routed
 from runner.engines.flags import checked
 from runner.engines.llamacpp import LlamaCpp
 from runner.engines.llamacpp_fields import FIELDS, IMPOSSIBLE, NAMES, OLDER
-from runner.engines.llamacpp_flags import DANGEROUS, GONE, OWN, captured_help, flag_rules
+from runner.engines.llamacpp_flags import DANGEROUS, GONE, OWN, flag_rules
 from runner.engines.option_values import options_from
 from runner.engines.options import Options, RopeScaling, SplitMode, Switch
 from runner.errors import BadInput
@@ -287,7 +287,7 @@ def test_every_flag_that_names_a_file_or_an_address_is_refused() -> None:
     words = ("FNAME", "PATH", "FILE", "DIR", "URL", "SERVERS", "<user>/", "[<repo>/]", "TOKEN")
     suspicious = {
         name
-        for line in captured_help().splitlines()
+        for line in captured_help("llama.cpp").splitlines()
         if line.startswith("-") and any(f" {word}" in line.split("   ")[0] for word in words)
         for flag in help_flags(line)
         for name in flag.names
@@ -297,7 +297,7 @@ def test_every_flag_that_names_a_file_or_an_address_is_refused() -> None:
     assert suspicious <= {*rules.own, *rules.dangerous}
     downloads = {
         entry.split()[0]
-        for entry in re.split(r"\n(?=-)", captured_help())
+        for entry in re.split(r"\n(?=-)", captured_help("llama.cpp"))
         if "can download weights" in " ".join(entry.split())
     }
     assert len(downloads) > 5

@@ -13,8 +13,8 @@ from runner.engines.environment import (
     Outcome,
     settle,
 )
+from runner.engines.flag_help import captured_help
 from runner.engines.llamacpp import ENVIRONMENT_RULES
-from runner.engines.llamacpp_flags import captured_help
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,7 @@ def test_environment(name: str, outcome: Outcome) -> None:
 @pytest.mark.parametrize("more", [(), NATIVE_RULES], ids=["container", "native"])
 def test_no_variable_stands_for_a_flag(more: tuple[EnvironmentRule, ...]) -> None:
     """Each that the help names, whether the runner sets its flag or not: nobody checks it there."""
-    named = re.findall(r"env: ([A-Z0-9_]+)", captured_help())
+    named = re.findall(r"env: ([A-Z0-9_]+)", captured_help("llama.cpp"))
     settled = settle(dict.fromkeys(named, "1"), (*ENVIRONMENT_RULES, *COMMON_RULES, *more), {})
     assert {"LLAMA_ARG_HOST", "LLAMA_ARG_MODEL", "LLAMA_ARG_CTX_SIZE", "LLAMA_API_KEY"} <= set(
         named

@@ -12,17 +12,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from xllamacpp import CommonParams
 
-from runner.engines.flag_help import HelpFlag, help_flags
+from runner.engines.flag_help import HelpFlag, captured_help, help_flags
 from runner.engines.flags import Takes
 from runner.engines.llamacpp_fields import FIELDS
-from runner.engines.llamacpp_flags import captured_help, flag_rules
+from runner.engines.llamacpp_flags import flag_rules
 from runner.engines.native_chat import CHAT
 from runner.engines.native_compute import COMPUTE
 from runner.engines.native_parameters import REFUSED, apply, handled_by, refused_for
 from runner.errors import BadInput
 from tests.engines.test_llamacpp import BASE, OPTION_CASES
 
-FLAGS = help_flags(captured_help())
+FLAGS = help_flags(captured_help("llama.cpp"))
 
 CONTAINER_ONLY = {
     *("--device", "--override-kv", "--top-nsigma", "--dry-sequence-breaker", "--logit-bias"),
@@ -34,7 +34,7 @@ CONTAINER_ONLY = {
 
 def applied(*arguments: str) -> CommonParams:
     parameters = CommonParams()
-    apply(arguments, parameters, captured_help())
+    apply(arguments, parameters, captured_help("llama.cpp"))
     return parameters
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from runner.engines.environment import COMMON_RULES, Outcome, settle
+from runner.engines.flag_help import captured_help
 from runner.engines.flag_names import named, routed
 from runner.engines.flags import Takes, checked
 from runner.engines.vllm_flags import (
@@ -13,7 +14,6 @@ from runner.engines.vllm_flags import (
     GONE,
     OPTIONS,
     OWN,
-    captured_help,
     flag_rules,
 )
 from runner.errors import BadInput
@@ -27,7 +27,7 @@ def test_the_tables_name_flags_of_the_pinned_version() -> None:
 
 
 def test_the_help_tells_where_it_comes_from() -> None:
-    first, second, *_ = captured_help().splitlines()
+    first, second, *_ = captured_help("vllm").splitlines()
     assert "vllm 0.32.0" in first
     assert "--help=all" in first + second
 

@@ -7,7 +7,7 @@ import re
 import pytest
 
 from runner.engines.catalog import description_of
-from runner.engines.vllm_flags import captured_help
+from runner.engines.flag_help import captured_help
 from runner.engines.vllm_parsers import (
     REASONING_PARSERS,
     TOOL_PARSERS,
@@ -21,7 +21,7 @@ def test_the_tables_name_architectures_of_the_pinned_version() -> None:
 
 
 def test_the_tool_parsers_are_those_of_the_pinned_version() -> None:
-    listed = re.search(r"--tool-call-parser \{([\w,-]+)\}", captured_help())
+    listed = re.search(r"--tool-call-parser \{([\w,-]+)\}", captured_help("vllm"))
     assert listed
     assert set(listed[1].split(",")) >= set(TOOL_PARSERS.values())
 

@@ -19,9 +19,8 @@ from runner.demo.oracle import mismatches
 from runner.engines.base import Plan, UnixEndpoint
 from runner.engines.catalog import description_of
 from runner.engines.environment import COMMON_RULES, settle
-from runner.engines.flag_help import from_help
+from runner.engines.flag_help import captured_help, from_help
 from runner.engines.vllm import METRICS, Vllm
-from runner.engines.vllm_flags import captured_help
 from runner.engines.vllm_parsers import REASONING_PARSERS, TOOL_PARSERS
 from tests.demo.chat import Manner, answers
 from tests.images.agreement import check_agreement
@@ -155,7 +154,7 @@ def test_the_parsers_are_its_own_and_fit_what_they_are_chosen_for(vllm_image: st
 def test_the_captured_help_is_its_own(vllm_image: str) -> None:
     ran = docker("run", *PROBE, vllm_image, "--help=all")
     assert ran.returncode == 0, ran.stderr
-    captured = captured_help()
+    captured = captured_help("vllm")
     assert "".join(captured.splitlines(keepends=True)[2:]) == ran.stdout
     assert from_help(ran.stdout) == from_help(captured)
 
