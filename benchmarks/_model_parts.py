@@ -16,10 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 MIB = 1024 * 1024
-REST = 12.0
-"""Seconds before each transfer. Disks of virtual machines write some GiB at once and then wait for
-their allowance to come back: without a rest, all would be as fast as the allowance."""
+SETTLED = 90.0
+"""Seconds before transfers are measured. Disks of virtual machines write some tens of GiB at once
+and then wait for their allowance to come back: without a rest, all would be as fast as that."""
 RUNNER = (sys.executable, "-m", "runner")
+_SLOWING = frozenset({"PYTHONDONTWRITEBYTECODE", "PYTHONUNBUFFERED"})
+"""Under the first, every command compiles what has changed since anybody's last run."""
 REGISTRY_CONFIG = """version: 0.1
 log: {{level: error, accesslog: {{disabled: true}}}}
 storage: {{filesystem: {{rootdirectory: {folder}}}}}
@@ -42,28 +44,41 @@ class Pair:
 def in_turns(
     ours: Callable[[int], float], peer: Callable[[int], float], rounds: int, rest: float = 0.0
 ) -> Pair:
-    """Whoever goes first in one round goes second in the next; each after as long a rest."""
+    """Whoever goes first in one round goes second in the next. `rest` is seconds before the first.
+
+    There is none between them, and a round that is not counted comes first: a virtual machine
+    gives memory that was freed some seconds ago back to its host, and to fetch it again takes the
+    kernel as long as all that it does for a transfer.
+    """
+    time.sleep(rest)
     times: tuple[list[float], list[float]] = ([], [])
-    for number in range(rounds):
+    for number in range(rounds + 1):
         first = number % 2
         for which in (first, 1 - first):
-            time.sleep(rest)
             times[which].append((ours, peer)[which](number))
-    return Pair(tuple(times[0]), tuple(times[1]))
+    return Pair(tuple(times[0][1:]), tuple(times[1][1:]))
 
 
 def timed(*command: str | Path, cwd: Path | None = None) -> float:
     """Seconds of a whole command, until what it wrote is on the disk."""
     os.sync()
+    taken = spent(*command, cwd=cwd)
+    began = time.perf_counter()
+    os.sync()
+    return taken + time.perf_counter() - began
+
+
+def spent(*command: str | Path, cwd: Path | None = None) -> float:
+    """Seconds of a whole command."""
     began = time.perf_counter()
     run(*command, cwd=cwd)
-    os.sync()
     return time.perf_counter() - began
 
 
 def run(*command: str | Path, cwd: Path | None = None) -> str:
     done = subprocess.run(
         [str(word) for word in command],
+        env={name: value for name, value in os.environ.items() if name not in _SLOWING},
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

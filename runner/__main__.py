@@ -13,7 +13,10 @@ def main() -> None:
     gc.set_threshold(COLLECT_AFTER, 10, 10)
     from runner.cli.app import run
 
-    run()
+    try:
+        run()
+    finally:
+        gc.freeze()  # else Python looks through all of them twice more while it ends
 
 
 if __name__ == "__main__":

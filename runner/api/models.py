@@ -21,7 +21,7 @@ from runner.models.package import package
 from runner.models.package_order import PackageOrder
 from runner.models.progress import ProgressEvent, ProgressKind
 from runner.models.transfer import pull, push
-from runner.store.store import StoredModel
+from runner.store.stored import StoredModel
 
 
 class Create(Body):

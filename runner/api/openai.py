@@ -9,7 +9,7 @@ from starlette.routing import Route
 from runner.api.services import Services, services
 from runner.errors import ModelNotFound
 from runner.names import ANY_ENGINE, target
-from runner.store.store import StoredModel
+from runner.store.stored import StoredModel
 
 _PREFIXES = ("", "/engines", "/engines/{engine}")
 

@@ -20,7 +20,8 @@ from runner.models.naming import model_id
 from runner.models.traits import read_traits
 from runner.names import near_hint
 from runner.scheduler.configuring import Effect, Outcome
-from runner.store.store import ModelStore, StoredModel
+from runner.store.store import ModelStore
+from runner.store.stored import StoredModel
 
 _NEAR = "did you mean "
 

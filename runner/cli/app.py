@@ -2,52 +2,18 @@
 
 from __future__ import annotations
 
-import copy
 import os
 import sys
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 import typer
-from typer.core import TyperCommand, TyperGroup
+from typer.core import TyperGroup
 from typer.main import get_command, get_group
 
-from runner.cli import (
-    check,
-    config,
-    configure,
-    demo,
-    df,
-    engines,
-    explain,
-    export_models,
-    import_models,
-    inspect_model,
-    install_runner,
-    login,
-    logs,
-    ls,
-    package,
-    prune,
-    ps,
-    pull,
-    purge,
-    push,
-    restart_runner,
-    rm,
-    run_model,
-    search,
-    serve,
-    status,
-    stop_runner,
-    tag,
-    uninstall_runner,
-    unload,
-    version,
-)
 from runner.cli.next_step import unusable, with_next_step
-from runner.cli.option_flags import OptionsCommand
 from runner.cli.output import fail
 from runner.cli.sections import Sections
 from runner.errors import RunnerError
@@ -56,73 +22,58 @@ INTERRUPTED = 130
 CLOSED_PIPE = 141
 """As a shell tells of programs that SIGPIPE ended: nobody reads on, the output is not whole."""
 
-# Plain help: rendering it with rich would take longer than the rest of the program.
-app = typer.Typer(
-    name="runner",
-    help="Runs local AI models: engines in containers, models as OCI artifacts, one endpoint.",
-    cls=Sections,
-    no_args_is_help=True,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-
-COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
+COMMANDS: dict[str, dict[str, str]] = {
     "Models": {
-        "run": run_model.run_model,
-        "search": search.search,
-        "pull": pull.pull,
-        "push": push.push,
-        "package": package.package,
-        "ls": ls.ls,
-        "inspect": inspect_model.inspect_model,
-        "tag": tag.tag,
-        "rm": rm.rm,
-        "ps": ps.ps,
-        "unload": unload.unload,
-        "configure": configure.configure,
-        "configure show": configure.show,
-        "explain": explain.explain,
-        "demo": demo.demo,
+        "run": "run_model:run_model",
+        "search": "search:search",
+        "pull": "pull:pull",
+        "push": "push:push",
+        "package": "package:package",
+        "ls": "ls:ls",
+        "inspect": "inspect_model:inspect_model",
+        "tag": "tag:tag",
+        "rm": "rm:rm",
+        "ps": "ps:ps",
+        "unload": "unload:unload",
+        "configure": "configure:configure",
+        "configure show": "configure:show",
+        "explain": "explain:explain",
+        "demo": "demo:demo",
     },
     "The model store": {
-        "df": df.df,
-        "export": export_models.export_models,
-        "import": import_models.import_models,
-        "check": check.check,
-        "prune": prune.prune,
-        "purge": purge.purge,
+        "df": "df:df",
+        "export": "export_models:export_models",
+        "import": "import_models:import_models",
+        "check": "check:check",
+        "prune": "prune:prune",
+        "purge": "purge:purge",
     },
     "Registries": {
-        "login": login.login,
-        "logout": login.logout,
+        "login": "login:login",
+        "logout": "login:logout",
     },
     "Engines and the daemon": {
-        "status": status.status,
-        "logs": logs.logs,
-        "install-runner": install_runner.install_runner,
-        "uninstall-runner": uninstall_runner.uninstall_runner,
-        "serve": serve.serve,
-        "start-runner": serve.start_runner,
-        "stop-runner": stop_runner.stop_runner,
-        "restart-runner": restart_runner.restart_runner,
-        "version": version.version,
+        "status": "status:status",
+        "logs": "logs:logs",
+        "install-runner": "install_runner:install_runner",
+        "uninstall-runner": "uninstall_runner:uninstall_runner",
+        "serve": "serve:serve",
+        "start-runner": "serve:start_runner",
+        "stop-runner": "stop_runner:stop_runner",
+        "restart-runner": "restart_runner:restart_runner",
+        "version": "version:version",
     },
 }
-"""Each command under its heading, in the order in which help lists them."""
+"""Each command under its heading, in the order in which help lists them: the module in this folder
+and the function in it. One that is named is imported alone, which a person notices."""
 
-CLASSES: dict[str, type[TyperCommand]] = {"configure": OptionsCommand}
+GROUPS = {"engines": "engines:app", "config": "config:app"}
+GROUPS_HEADING = "Engines and the daemon"
+
+CLASSES = {"configure": "option_flags:OptionsCommand"}
 """Commands with more to them than their function's parameters."""
 
-ALIASES: dict[str, Callable[..., None]] = {"list": ls.ls, "stop": unload.unload}
-
-for heading, commands in COMMANDS.items():
-    for name, command in commands.items():
-        app.command(name, cls=CLASSES.get(name), rich_help_panel=heading)(command)
-for alias, aliased in ALIASES.items():
-    app.command(alias, hidden=True)(aliased)
-app.add_typer(engines.app, name="engines", rich_help_panel="Engines and the daemon")
-app.add_typer(config.app, name="config", rich_help_panel="Engines and the daemon")
+ALIASES = {"list": "ls:ls", "stop": "unload:unload"}
 
 
 def run() -> None:
@@ -165,23 +116,42 @@ def _run_and_flush() -> None:
 
 
 def program(arguments: Sequence[str]) -> TyperGroup:
-    """The program with the one command that these arguments name, else with all of them: Typer
-    reads the signatures of all that it has before it runs one, which takes longer than `ps`."""
+    """The program with the one command that these arguments name, else with all of them, and then
+    with Typer's own options, such as --install-completion."""
     first = arguments[0] if arguments else ""
-    commands = [c for c in app.registered_commands if (c.name or "").partition(" ")[0] == first]
-    groups = [group for group in app.registered_groups if group.name == first]
-    if not commands and not groups:
-        return _whole()
-    one = copy.copy(app)
-    one.registered_commands, one.registered_groups = commands, groups
-    return get_group(one)
-
-
-def _whole() -> TyperGroup:
-    """With Typer's own options, such as --install-completion."""
-    whole = get_command(app)
+    one = _app(lambda name: name.partition(" ")[0] == first)
+    if one.registered_commands or one.registered_groups:
+        return get_group(one)
+    whole = get_command(_app(lambda name: True))
     assert isinstance(whole, TyperGroup)
     return whole
+
+
+def _app(wanted: Callable[[str], bool]) -> typer.Typer:
+    # Plain help: rendering it with rich would take longer than the rest of the program.
+    app = typer.Typer(
+        name="runner",
+        help="Runs local AI models: engines in containers, models as OCI artifacts, one endpoint.",
+        cls=Sections,
+        no_args_is_help=True,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    for heading, commands in COMMANDS.items():
+        for name in filter(wanted, commands):
+            cls = _imported(CLASSES[name]) if name in CLASSES else None
+            app.command(name, cls=cls, rich_help_panel=heading)(_imported(commands[name]))
+    for name in filter(wanted, ALIASES):
+        app.command(name, hidden=True)(_imported(ALIASES[name]))
+    for name in filter(wanted, GROUPS):
+        app.add_typer(_imported(GROUPS[name]), name=name, rich_help_panel=GROUPS_HEADING)
+    return app
+
+
+def _imported(place: str) -> Any:  # noqa: ANN401 - a function, a class or an application
+    module, _, name = place.partition(":")
+    return getattr(import_module(f"runner.cli.{module}"), name)
 
 
 def _drop(stream: TextIO | None) -> None:

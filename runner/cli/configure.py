@@ -192,10 +192,10 @@ def _print_rows(found: Sequence[Mapping[str, Any]], defaults: Defaults) -> None:
     """Names are spelled as `ls` prints them."""
     from runner.cli.output import short_id, table
     from runner.registry.digest import is_digest
-    from runner.registry.reference import from_long
+    from runner.registry.reference import short_of
 
     def spelled(name: str) -> str:
-        return short_id(name) if is_digest(name) else from_long(name, defaults).short
+        return short_id(name) if is_digest(name) else short_of(name, defaults)
 
     rows = [
         (spelled(row["model"]), row["backend"] or "any", name, value)

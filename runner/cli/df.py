@@ -58,13 +58,13 @@ def _rows(usage: Usage, engines: int) -> list[tuple[str, int, str]]:
 
 def _show_models(usage: Usage, defaults: Defaults) -> None:
     from runner.cli.output import short_id, size, table
-    from runner.registry.reference import from_long
+    from runner.registry.reference import short_of
 
     table(
         ("MODEL", "ID", "SIZE", "ITS ALONE"),
         [
             (
-                from_long(model.tags[0], defaults).short if model.tags else "<none>",
+                short_of(model.tags[0], defaults) if model.tags else "<none>",
                 short_id(model.id),
                 size(model.size),
                 size(model.own + model.bundle),

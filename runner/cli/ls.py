@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from runner.registry.reference import Defaults
-    from runner.store.store import StoredModel
+    from runner.store.stored import StoredModel
 
 _HEADER = ("MODEL", "FORMAT", "PARAMETERS", "QUANTIZATION", "ARCHITECTURE", "CONTEXT", "ID", "SIZE")
 _SPARE = ("ARCHITECTURE", "CONTEXT", "PARAMETERS")

@@ -97,10 +97,10 @@ def show_removal(
 ) -> None:
     """Names are spelled as `ls` prints them."""
     from runner.cli.output import show_json
-    from runner.registry.reference import from_long
+    from runner.registry.reference import short_of
 
     shown = [
-        {what: from_long(name, defaults).short if what == "Untagged" else name}
+        {what: short_of(name, defaults) if what == "Untagged" else name}
         for entry in removed
         for what, name in entry.items()
     ]

@@ -10,7 +10,7 @@ from runner.errors import RunnerError
 from runner.registry.digest import hex_of
 
 _LOG_LINES = 10
-_UNITS = ("B", "kB", "MB", "GB", "TB")
+_UNITS = ("kB", "MB", "GB", "TB")
 _STEP = 1000
 _GAP = "  "
 _LEAST = 12
@@ -95,10 +95,12 @@ def _shortened(text: str, room: int) -> str:
 
 def size(count: float) -> str:
     """Bytes as people read them, decimal as registries count."""
-    for unit in _UNITS[:-1]:
-        if count < _STEP:
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+    if count < _STEP:
+        return f"{count:.0f} B"
+    for unit in _UNITS:
         count /= _STEP
+        if count < _STEP:
+            return f"{count:.1f} {unit}"
     return f"{count:.1f} {_UNITS[-1]}"
 
 

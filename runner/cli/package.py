@@ -12,7 +12,8 @@ from runner.cli.options import AsJson
 if TYPE_CHECKING:
     from runner.models.package_order import PackageFormat, PackageOrder
     from runner.registry.reference import Reference
-    from runner.store.store import ModelStore, StoredModel
+    from runner.store.store import ModelStore
+    from runner.store.stored import StoredModel
 
 _KINDS = "--gguf takes a GGUF file, --safetensors a folder of them, --dir any other model folder"
 

@@ -12,7 +12,8 @@ from runner.errors import BadInput, ModelNotFound
 from runner.models.naming import LocalPath, ModelId, read_name
 
 if TYPE_CHECKING:
-    from runner.store.store import ModelStore, StoredModel
+    from runner.store.store import ModelStore
+    from runner.store.stored import StoredModel
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,8 @@ from runner.models.transfer import tell_pulled
 from runner.registry.reference import Reference
 from runner.store.attempts import Attempts
 from runner.store.files import explained
-from runner.store.store import ModelStore, StoredModel
+from runner.store.store import ModelStore
+from runner.store.stored import StoredModel
 
 if TYPE_CHECKING:
     from runner.settings import Settings

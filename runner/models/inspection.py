@@ -25,7 +25,8 @@ from runner.models.listing import model_json
 from runner.registry.client import RegistryClient
 from runner.registry.digest import digest_of
 from runner.registry.reference import Defaults, Reference, Source
-from runner.store.store import ModelStore, StoredModel
+from runner.store.store import ModelStore
+from runner.store.stored import StoredModel, stored_model
 from runner.weights.ggml import TENSOR_TYPES
 from runner.weights.gguf import GgufInfo, read_gguf, tensor_size
 from runner.weights.safetensors import SafetensorsInfo, read_safetensors
@@ -112,7 +113,7 @@ def _at_registry(reference: Reference, settings: Settings) -> Document:
         content = _config(client, reference.repository, manifest.config.digest)
     config, created = parse_config(content, manifest)
     tags = () if reference.digest else (reference.long,)
-    model = StoredModel(digest_of(found.content), tags, created, config, manifest.size)
+    model = stored_model(digest_of(found.content), manifest, config, created, tags)
     return _document(model, manifest, reference.defaults)
 
 

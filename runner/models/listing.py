@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from runner.registry.reference import Defaults, from_long
-from runner.store.store import Removed, StoredModel
+from runner.registry.reference import Defaults, from_long, short_of
+from runner.store.store import Removed
+from runner.store.stored import StoredModel
 
 
 def short_tags(model: StoredModel, defaults: Defaults) -> tuple[str, ...]:
     """The names a person would write."""
-    return tuple(from_long(tag, defaults).short for tag in model.tags)
+    return tuple([short_of(tag, defaults) for tag in model.tags])
 
 
 def model_json(model: StoredModel, defaults: Defaults) -> dict[str, object]:

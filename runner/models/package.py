@@ -18,7 +18,8 @@ from runner.models.repackage import changes_nothing, stored_recipe
 from runner.models.sources import local_recipe
 from runner.registry.reference import Reference
 from runner.store.attempts import Attempts
-from runner.store.store import ModelStore, StoredModel
+from runner.store.store import ModelStore
+from runner.store.stored import StoredModel
 
 _LINKED = WEIGHT_KINDS | {LayerKind.MMPROJ}
 """What `link` is for; texts are small, and their owners go on editing them."""

@@ -16,7 +16,8 @@ from runner.models.package_order import PackageFormat, PackageOrder
 from runner.models.recipe import Recipe, free_name
 from runner.registry.digest import hex_of
 from runner.store.placements import placements
-from runner.store.store import ModelStore, StoredModel
+from runner.store.store import ModelStore
+from runner.store.stored import StoredModel
 from runner.weights.gguf_shards import read_gguf_model
 
 _V01_KINDS = frozenset(

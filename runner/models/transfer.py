@@ -38,7 +38,8 @@ from runner.registry.media import DOCKER_INDEX, OCI_INDEX, OCI_MANIFEST
 from runner.registry.reference import Reference, Source
 from runner.store.attempts import Attempts
 from runner.store.downloads import Wanted
-from runner.store.store import ModelStore, StoredModel
+from runner.store.store import ModelStore
+from runner.store.stored import StoredModel
 
 if TYPE_CHECKING:
     from runner.settings import Settings

@@ -87,19 +87,19 @@ class Reference:
     @property
     def long(self) -> str:
         """Every part written out, the same under any defaults: `docker.io/ai/smollm2:latest`."""
-        return self.name + self._suffix(self.tag)
+        return self.name + _suffix(self.tag, self._at)
 
     @property
     def short(self) -> str:
         """As a person writes it: `ai/smollm2`, `localhost:5000/demo:1`, `hf.co/org/x:Q4_K_M`.
         Read with the same defaults, it is this reference again."""
-        hidden = self.tag == self._implied_tag and not self.digest
-        return self._short_name + self._suffix("" if hidden else self.tag)
+        return _shortened(self.registry, self.repository, self.tag, self._at, self.defaults)
 
     @property
     def spellings(self) -> tuple[str, ...]:
         """What a program may compare names with: long, short, and short with its tag."""
-        with_tag = self._short_name + self._suffix(self.tag)
+        name = _short_name(self.registry, self.repository, self.defaults)
+        with_tag = name + _suffix(self.tag, self._at)
         return tuple(dict.fromkeys((self.long, self.short, with_tag)))
 
     @property
@@ -108,21 +108,8 @@ class Reference:
         return DOCKER_HUB_API if self.registry == DOCKER_HUB else self.registry
 
     @property
-    def _short_name(self) -> str:
-        hub = hub_of(self.registry)
-        if hub:
-            return hub.prefix + self.repository
-        looks_hosted = bool(_split_host(self.repository)[0])
-        implied = self.registry == self.defaults.registry and "/" in self.repository
-        return self.repository if implied and not looks_hosted else self.name
-
-    @property
-    def _implied_tag(self) -> str:
-        return self.defaults.tag if self.source is Source.REGISTRY else DEFAULT_TAG
-
-    def _suffix(self, tag: str) -> str:
-        at = self.digest or self.revision
-        return (f":{tag}" if tag else "") + (f"@{at}" if at else "")
+    def _at(self) -> str:
+        return self.digest or self.revision
 
     def __str__(self) -> str:
         return self.long
@@ -151,11 +138,14 @@ def parse(text: str, defaults: Defaults = STANDARD) -> Reference:
 def from_long(text: str, defaults: Defaults = STANDARD) -> Reference:
     """The reference whose long spelling this is. Checks nothing, and takes a fifth of the time
     of `parse`, which counts where thousands are listed."""
-    registry, _, rest = text.partition("/")
-    name, _, at = rest.partition("@")
-    repository, _, tag = name.rpartition(":") if ":" in name else (name, "", "")
+    registry, repository, tag, at = _split_long(text)
     digest, revision = (at, "") if at.startswith(PREFIX) else ("", at)
     return Reference(registry, repository, tag, digest, revision, defaults)
+
+
+def short_of(text: str, defaults: Defaults = STANDARD) -> str:
+    """The short spelling of a long one, quicker than by way of its reference."""
+    return _shortened(*_split_long(text), defaults)
 
 
 def parse_registry(text: str) -> str:
@@ -179,6 +169,34 @@ def check_tag(tag: str, text: str) -> None:
             f"{tag!r} is not a tag in {text!r}",
             hint=f"tags are letters, digits, `_`, `.` and `-`, at most {MAX_TAG} characters",
         )
+
+
+def _split_long(text: str) -> tuple[str, str, str, str]:
+    """Registry, repository, tag and what stands after the `@`."""
+    name, _, at = text.partition("@")
+    registry, _, rest = name.partition("/")
+    repository, _, tag = rest.partition(":")
+    return registry, repository, tag, at
+
+
+def _shortened(registry: str, repository: str, tag: str, at: str, defaults: Defaults) -> str:
+    name = _short_name(registry, repository, defaults)
+    implied = DEFAULT_TAG if hub_of(registry) else defaults.tag
+    if tag != implied or at.startswith(PREFIX):
+        name = f"{name}:{tag}" if tag else name
+    return f"{name}@{at}" if at else name
+
+
+def _short_name(registry: str, repository: str, defaults: Defaults) -> str:
+    if registry == defaults.registry:
+        is_implied = "/" in repository and not _split_host(repository)[0]
+        return repository if is_implied else f"{registry}/{repository}"
+    hub = hub_of(registry)
+    return hub.prefix + repository if hub else f"{registry}/{repository}"
+
+
+def _suffix(tag: str, at: str) -> str:
+    return (f":{tag}" if tag else "") + (f"@{at}" if at else "")
 
 
 def _registry_reference(name: str, text: str, defaults: Defaults) -> Reference:

@@ -15,7 +15,7 @@ from runner.hardware.gpu import Gpu
 from runner.launch.base import LauncherKind
 from runner.models.traits import ModelTraits
 from runner.scheduler.core import Key
-from runner.store.store import StoredModel
+from runner.store.stored import StoredModel
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,7 +36,8 @@ from runner.scheduler.start import Start, identity
 from runner.settings import Settings
 from runner.state import ChoiceKind, State
 from runner.store.bundles import Bundle
-from runner.store.store import ModelStore, StoredModel
+from runner.store.store import ModelStore
+from runner.store.stored import StoredModel
 
 log = logging.getLogger(__name__)
 

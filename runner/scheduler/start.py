@@ -18,7 +18,8 @@ from runner.launch.devices import NO_DEVICES, Devices, grant, grant_native
 from runner.scheduler.memory import memory_limit
 from runner.scheduler.order import Order, program_digest
 from runner.store.bundles import Bundle
-from runner.store.store import ModelStore, StoredModel
+from runner.store.store import ModelStore
+from runner.store.stored import StoredModel
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,7 +42,8 @@ from runner.store.oci_layout import (
     manifests,
     read_document,
 )
-from runner.store.store import Addition, ModelStore, StoredModel
+from runner.store.store import Addition, ModelStore
+from runner.store.stored import StoredModel
 from runner.store.tar_stream import BLOCK, Readable
 
 _CHUNK = 1024 * 1024

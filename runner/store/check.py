@@ -18,9 +18,9 @@ from enum import StrEnum
 from runner.artifacts.artifact import Manifest, parse_config, parse_manifest
 from runner.errors import BadModelFile, Conflict, ModelNotFound, SchemaTooNew, ShuttingDown
 from runner.registry.digest import digest_from, digest_of
-from runner.store.index import Entry
 from runner.store.links import Link
-from runner.store.store import ModelStore, entry_of
+from runner.store.store import ModelStore
+from runner.store.stored import StoredModel, stored_model
 
 _BLOCK = 4 * 1024 * 1024
 
@@ -200,7 +200,7 @@ class _Check:
     def _check_models(self) -> None:
         listed, names = self._listed()
         manifests = dict(self._manifests())
-        kept: dict[str, Entry] = {}
+        kept: dict[str, StoredModel] = {}
         for entry in listed:
             model = manifests.get(entry.id)
             fresh = self._entry(entry.id, model, entry.tags) if model else None
@@ -220,7 +220,7 @@ class _Check:
         if self.repair and (self.is_list_lost or tuple(kept.values()) != listed):
             self.store.index.write(tuple(kept.values()))
 
-    def _listed(self) -> tuple[tuple[Entry, ...], Mapping[str, tuple[str, ...]]]:
+    def _listed(self) -> tuple[tuple[StoredModel, ...], Mapping[str, tuple[str, ...]]]:
         """The models in the list, and the last names of those that are not in it."""
         index = self.store.index
         names = index.last_names()
@@ -253,7 +253,9 @@ class _Check:
         if self.repair:
             self.store.manifests.remove(model_id)
 
-    def _entry(self, model_id: str, manifest: Manifest, tags: tuple[str, ...]) -> Entry | None:
+    def _entry(
+        self, model_id: str, manifest: Manifest, tags: tuple[str, ...]
+    ) -> StoredModel | None:
         """A model as the list should have it; None where it lacks a file."""
         if not all(self._is_right(blob.digest, blob.size) for blob in manifest.blobs):
             return None
@@ -261,7 +263,7 @@ class _Check:
             config, created = parse_config(self.store.blobs.read(manifest.config.digest), manifest)
         except (BadModelFile, FileNotFoundError):
             return None
-        return entry_of(model_id, manifest, config, created, tags)
+        return stored_model(model_id, manifest, config, created, tags).listed()
 
     def _is_right(self, digest: str, size: int) -> bool:
         """A blob that came after the others were hashed was checked as it came."""
@@ -270,7 +272,7 @@ class _Check:
             return False
         return self.store.blobs.size(digest) == size
 
-    def _drop(self, entry: Entry) -> None:
+    def _drop(self, entry: StoredModel) -> None:
         self._tell(
             ProblemKind.MODEL, _shown(entry), "has lost files: pull or package the model again"
         )
@@ -278,12 +280,12 @@ class _Check:
             self.store.bundles.remove(entry.id)
             self.store.manifests.remove(entry.id)
 
-    def _check_bundle(self, entry: Entry, manifest: Manifest) -> None:
+    def _check_bundle(self, entry: StoredModel, manifest: Manifest) -> None:
         if not self.store.bundles.is_whole(entry.id, manifest, entry.config):
             self._tell(ProblemKind.BUNDLE, _shown(entry), "its bundle is not as it was made")
             if self.repair:
                 self.store.bundles.remove(entry.id)
 
 
-def _shown(entry: Entry) -> str:
+def _shown(entry: StoredModel) -> str:
     return ", ".join(entry.tags) or entry.id

@@ -7,46 +7,24 @@ import secrets
 import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 
-from runner.artifacts.artifact import ModelConfig
-from runner.artifacts.media import ModelFormat
 from runner.errors import Conflict
 from runner.store.files import write_whole
 from runner.store.lock import StoreLock
 from runner.store.manifests import Manifests
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One model. `id` is its manifest's digest, `tags` are long spellings, `files` the digests
-    of all its blobs; `config` is without metadata, which would make listing slow."""
-
-    id: str
-    tags: tuple[str, ...]
-    files: tuple[str, ...]
-    created: int = 0
-    size: int = 0
-    config: ModelConfig = field(default_factory=lambda: ModelConfig(ModelFormat.GGUF))
-
-    def untagged(self, tag: str) -> Entry:
-        if tag not in self.tags:
-            return self
-        return replace(self, tags=tuple(other for other in self.tags if other != tag))
-
-    def tagged(self, tag: str) -> Entry:
-        return self if tag in self.tags else replace(self, tags=(*self.tags, tag))
+from runner.store.stored import StoredModel
 
 
 @dataclass(frozen=True, slots=True)
 class _Document:
-    models: tuple[Entry, ...]
+    models: tuple[StoredModel, ...]
 
 
-Entries = tuple[Entry, ...]
+Models = tuple[StoredModel, ...]
 Generation = tuple[int, int, int]
 """Changes whenever the index does: modification time, inode, size; zeros for no index yet."""
 
@@ -61,7 +39,7 @@ class Index:
         self._previous = root / "models.json.previous"
         self._manifests = Manifests(root)
         self._lock = lock
-        self._cache: tuple[Generation, Entries] | None = None
+        self._cache: tuple[Generation, Models] | None = None
 
     def generation(self) -> Generation:
         try:
@@ -73,7 +51,7 @@ class Index:
     def exists(self) -> bool:
         return self._file.exists()
 
-    def entries(self) -> Entries:
+    def entries(self) -> Models:
         """Raises SchemaTooNew for a newer program's store, Conflict for an index that is
         unreadable or gone: an empty one in its place would have every model pruned."""
         generation = self.generation()
@@ -88,7 +66,7 @@ class Index:
         self._cache = (generation, entries)
         return entries
 
-    def write(self, entries: Sequence[Entry]) -> None:
+    def write(self, entries: Sequence[StoredModel]) -> None:
         """Replaces the index atomically and keeps the one before, whose names a repair can use.
 
         To be called while the lock is held.
@@ -137,7 +115,7 @@ class Index:
                 hint="runner check --repair makes it anew from the manifests",
             )
 
-    def _read(self) -> Entries:
+    def _read(self) -> Models:
         try:
             return _DECODER.decode(self._file.read_bytes()).models
         except FileNotFoundError:
@@ -149,13 +127,13 @@ class Index:
             ) from error
 
 
-def _readable(file: Path) -> Entries:
+def _readable(file: Path) -> Models:
     with suppress(FileNotFoundError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return _DECODER.decode(file.read_bytes()).models
     return ()
 
 
-def _document(entry: Entry) -> dict[str, object]:
+def _document(entry: StoredModel) -> dict[str, object]:
     return {
         "id": entry.id,
         "tags": entry.tags,

@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING
 
 from runner.artifacts.artifact import Manifest, ModelConfig, parse_config, parse_manifest
 from runner.errors import BadReference, Conflict, DiskFull, ModelNotFound
-from runner.registry.digest import PREFIX, SHORT_ID, digest_of, hex_of, id_digits
+from runner.registry.digest import PREFIX, digest_of, hex_of, id_digits
 from runner.registry.reference import STANDARD, Defaults, Reference, defaults_of, from_long, parse
 from runner.store.blobs import Blobs
 from runner.store.files import explain
-from runner.store.index import Entry, Generation, Index
+from runner.store.index import Generation, Index
 from runner.store.lock import StoreLock
 from runner.store.manifests import Manifests
+from runner.store.stored import StoredModel, stored_model
 
 if TYPE_CHECKING:
     from runner.configuration import Configuration
@@ -32,22 +33,6 @@ if TYPE_CHECKING:
     from runner.store.leftovers import Pruned
 
 SETTINGS = frozenset({"models_path", "default_organisation", "default_tag"})
-
-
-@dataclass(frozen=True, slots=True)
-class StoredModel:
-    """A model in the store. `id` is `sha256:` and its manifest's digest, `tags` are in the long
-    spelling, `created` is seconds since 1970, `size` the bytes of its layers."""
-
-    id: str
-    tags: tuple[str, ...]
-    created: int
-    config: ModelConfig
-    size: int
-
-    @property
-    def short_id(self) -> str:
-        return hex_of(self.id)[:SHORT_ID]
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +115,7 @@ class ModelStore:
 
     def list(self) -> tuple[StoredModel, ...]:
         """All models, in the order they came; their `config.metadata` is empty: `get` fills it."""
-        return tuple(_stored(entry) for entry in self.index.entries())
+        return self.index.entries()
 
     def get(self, name: str | Reference) -> StoredModel:
         """The model of a reference in any spelling, an ID, or an ID's first 12 or more digits.
@@ -139,7 +124,7 @@ class ModelStore:
         """
         entry = self._find(name)
         config, _ = self._read_config(entry.id)
-        return replace(_stored(entry), config=config)
+        return replace(entry, config=config)
 
     def reference(self, text: str) -> Reference:
         """Reads a reference with this store's defaults; raises BadReference."""
@@ -186,19 +171,11 @@ class ModelStore:
             for model in checked:
                 self.manifests.write(model.addition.manifest)
                 known = entries.get(model.id)
-                _name(
-                    entries,
-                    entry_of(
-                        model.id,
-                        model.manifest,
-                        model.config,
-                        model.created,
-                        known.tags if known else (),
-                    ),
-                    map(_tag_of, model.addition.references),
-                )
+                tags = known.tags if known else ()
+                entry = stored_model(model.id, model.manifest, model.config, model.created, tags)
+                _name(entries, entry.listed(), map(_tag_of, model.addition.references))
             self.index.write(tuple(entries.values()))
-        return tuple(replace(_stored(entries[m.id]), config=m.config) for m in checked)
+        return tuple(replace(entries[m.id], config=m.config) for m in checked)
 
     def tag(self, name: str | Reference, reference: Reference) -> StoredModel:
         """Gives a model one more name, taking it from whichever model had it."""
@@ -209,7 +186,7 @@ class ModelStore:
             entries = {entry.id: entry for entry in self.index.entries()}
             entry = _name(entries, self._find(name), [tag])
             self.index.write(tuple(entries.values()))
-        return _stored(entry)
+        return entry
 
     def names_a_tag(self, name: str) -> bool:
         """Whether a model's name is one of its tags, not its ID; raises ModelNotFound."""
@@ -268,7 +245,7 @@ class ModelStore:
         if missing:
             raise Conflict(f"the model's file {missing[0]} is not in the store", hint="try again")
 
-    def _delete(self, *gone: Entry) -> None:
+    def _delete(self, *gone: StoredModel) -> None:
         """The index goes first: a crash leaves files without a name, never a name without. On a
         full disk it goes last, into the space that the files leave."""
         ids = {entry.id for entry in gone}
@@ -278,7 +255,7 @@ class ModelStore:
         if not is_written:
             self.index.write(others)
 
-    def _writes(self, entries: Sequence[Entry]) -> bool:
+    def _writes(self, entries: Sequence[StoredModel]) -> bool:
         """Writes the index; False where the disk is full."""
         try:
             self.index.write(entries)
@@ -289,14 +266,14 @@ class ModelStore:
             return False
         return True
 
-    def _remove_files(self, gone: Sequence[Entry], others: Sequence[Entry]) -> None:
+    def _remove_files(self, gone: Sequence[StoredModel], others: Sequence[StoredModel]) -> None:
         used = {digest for other in others for digest in other.files}
         for entry in gone:
             self.bundles.remove(entry.id)
             self.manifests.remove(entry.id)
         self.blobs.remove(*({digest for entry in gone for digest in entry.files} - used))
 
-    def _find(self, name: str | Reference) -> Entry:
+    def _find(self, name: str | Reference) -> StoredModel:
         entries = self.index.entries()
         if isinstance(name, str):
             found = _by_id(name, entries)
@@ -317,7 +294,7 @@ class ModelStore:
             raise ModelNotFound(f"no model here has the ID {name}", hint="runner ls lists them")
         return self.reference(name)
 
-    def _tag_meant(self, name: str | Reference, entry: Entry) -> str:
+    def _tag_meant(self, name: str | Reference, entry: StoredModel) -> str:
         if isinstance(name, str) and _by_id(name, (entry,)):
             return ""
         reference = self._parsed(name)
@@ -343,21 +320,7 @@ class ModelStore:
             ) from error
 
 
-def entry_of(
-    model_id: str, manifest: Manifest, config: ModelConfig, created: int, tags: tuple[str, ...]
-) -> Entry:
-    """A model as the index holds it."""
-    return Entry(
-        id=model_id,
-        tags=tags,
-        files=tuple(blob.digest for blob in manifest.blobs),
-        created=created,
-        size=manifest.size,
-        config=replace(config, metadata={}),
-    )
-
-
-def _name(entries: dict[str, Entry], entry: Entry, tags: Iterable[str]) -> Entry:
+def _name(entries: dict[str, StoredModel], entry: StoredModel, tags: Iterable[str]) -> StoredModel:
     """Puts a model among the others and gives it tags, which it takes from whoever has them."""
     for tag in filter(None, tags):
         for other in entries.values():
@@ -367,7 +330,7 @@ def _name(entries: dict[str, Entry], entry: Entry, tags: Iterable[str]) -> Entry
     return entry
 
 
-def _by_id(name: str, entries: Iterable[Entry]) -> Entry | None:
+def _by_id(name: str, entries: Iterable[StoredModel]) -> StoredModel | None:
     digits = id_digits(name)
     if not digits:
         return None
@@ -379,7 +342,3 @@ def _by_id(name: str, entries: Iterable[Entry]) -> Entry | None:
 
 def _tag_of(reference: Reference | None) -> str:
     return reference.long if reference and reference.tag and not reference.digest else ""
-
-
-def _stored(entry: Entry) -> StoredModel:
-    return StoredModel(entry.id, entry.tags, entry.created, entry.config, entry.size)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from runner.cli.app import app
+from runner.cli.app import program
 from runner.engines.registered import Engines
 from runner.hardware.host import HostFacts
 from tests.api.control import Control, InProcess, control
@@ -25,13 +25,13 @@ class Terminal:
     def run(self, *arguments: str) -> str:
         """What is printed on standard output."""
         self.capture.readouterr()
-        app(list(arguments), standalone_mode=False)
+        program(arguments)(list(arguments), standalone_mode=False)
         return self.capture.readouterr().out
 
     def errors(self, *arguments: str) -> str:
         """What is printed beside it."""
         self.capture.readouterr()
-        app(list(arguments), standalone_mode=False)
+        program(arguments)(list(arguments), standalone_mode=False)
         return self.capture.readouterr().err
 
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 import pytest
 from typer.core import TyperGroup
 
-from runner.cli.app import ALIASES, COMMANDS, app, program
+from runner.cli.app import ALIASES, COMMANDS, GROUPS, program
 from tests.support.program import runner
 
 NAMES = [name for commands in COMMANDS.values() for name in commands]
-GROUPS = [group.name for group in app.registered_groups]
 
 
 @pytest.mark.parametrize("name", [*NAMES, *ALIASES])

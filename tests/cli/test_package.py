@@ -11,7 +11,8 @@ from runner.cli import package as command
 from runner.cli.models import this_store
 from runner.demo import gguf_path
 from runner.models.package_order import PackageOrder
-from runner.store.store import ModelStore, StoredModel
+from runner.store.store import ModelStore
+from runner.store.stored import StoredModel
 from tests.registry.server import Registry, digest_of, running
 from tests.support.program import succeed
 

@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from runner.artifacts.media import Dialect
-from runner.store.store import ModelStore, StoredModel
+from runner.store.store import ModelStore
+from runner.store.stored import StoredModel
 
 DOCKER = "application/vnd.docker.ai."
 CNCF = "application/vnd.cncf.model."

@@ -9,7 +9,8 @@ from runner.models.package import package
 from runner.models.package_order import PackageOrder
 from runner.models.progress import Progress, silent
 from runner.registry.reference import Reference
-from runner.store.store import ModelStore, StoredModel
+from runner.store.store import ModelStore
+from runner.store.stored import StoredModel
 
 
 def package_gguf(

@@ -11,7 +11,8 @@ from runner.models.transfer import pull
 from runner.registry.reference import Reference
 from runner.settings import Settings
 from runner.store import download
-from runner.store.store import ModelStore, StoredModel
+from runner.store.store import ModelStore
+from runner.store.stored import StoredModel
 from tests.models.remote import Remote, remote
 from tests.registry import faults
 from tests.registry.content import Generated, content_of

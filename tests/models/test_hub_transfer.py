@@ -32,7 +32,8 @@ from runner.models.progress import ProgressEvent, ProgressKind, silent
 from runner.models.transfer import pull
 from runner.registry.reference import parse
 from runner.settings import Settings
-from runner.store.store import ModelStore, StoredModel
+from runner.store.store import ModelStore
+from runner.store.stored import StoredModel
 from tests.hubs.server import MODIFIED_SECONDS, TOKEN, Hub, commit_of, running
 from tests.registry import faults
 from tests.registry.content import digest_of

@@ -6,10 +6,10 @@ from runner.artifacts.artifact import ModelConfig
 from runner.artifacts.media import ModelFormat
 from runner.models.listing import model_json, short_tags
 from runner.registry.reference import STANDARD, Defaults
-from runner.store.store import StoredModel
+from runner.store.stored import StoredModel
 
 TAGS = ("docker.io/ai/x:latest", "huggingface.co/org/y:Q4_K_M", "localhost:5000/z:1")
-MODEL = StoredModel("sha256:" + "0" * 64, TAGS, 7, ModelConfig(ModelFormat.GGUF), 9)
+MODEL = StoredModel("sha256:" + "0" * 64, TAGS, (), 7, 9, ModelConfig(ModelFormat.GGUF))
 
 
 def test_people_see_the_short_names() -> None:

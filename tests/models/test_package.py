@@ -23,7 +23,8 @@ from runner.models.package import package
 from runner.models.package_order import PackageFormat, PackageOrder
 from runner.models.progress import ProgressEvent, ProgressKind, summed
 from runner.registry.reference import parse
-from runner.store.store import ModelStore, StoredModel
+from runner.store.store import ModelStore
+from runner.store.stored import StoredModel
 from runner.weights.gguf import read_gguf
 from tests.artifacts import golden
 from tests.models.artifacts import Artifact, cncf, docker

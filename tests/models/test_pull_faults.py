@@ -26,7 +26,8 @@ from runner.settings import Settings
 from runner.store import download
 from runner.store.attempts import ATTEMPTS
 from runner.store.downloads import WORKERS
-from runner.store.store import ModelStore, StoredModel
+from runner.store.store import ModelStore
+from runner.store.stored import StoredModel
 from tests.models.pulling import BLOB, OTHER, PART, PATIENCE, authorized, first_of_blob, holds
 from tests.models.remote import Remote, remote
 from tests.registry import faults

@@ -19,7 +19,8 @@ from runner.models.transfer import pull, push
 from runner.registry.client import RegistryClient
 from runner.registry.reference import Reference, parse
 from runner.settings import Settings
-from runner.store.store import ModelStore, StoredModel
+from runner.store.store import ModelStore
+from runner.store.stored import StoredModel
 from tests.artifacts import golden
 from tests.models.packaging import package_gguf
 from tests.support.tools import tool

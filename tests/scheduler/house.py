@@ -26,7 +26,8 @@ from runner.scheduler.order import Order
 from runner.scheduler.planning import Planner
 from runner.settings import BackendSettings, Settings
 from runner.state import Install, State
-from runner.store.store import ModelStore, StoredModel
+from runner.store.store import ModelStore
+from runner.store.stored import StoredModel
 from tests.engines.stage import DOCKER, GIB, PLAIN, RTX
 from tests.models.packaging import package_gguf
 from tests.weights.gguf_bytes import LLAMA, STRING, gguf

@@ -30,7 +30,8 @@ from runner.registry.reference import parse
 from runner.settings import Settings
 from runner.store import archive as archive_module
 from runner.store.archive import export_models, import_models
-from runner.store.store import Addition, ModelStore, StoredModel
+from runner.store.store import Addition, ModelStore
+from runner.store.stored import StoredModel
 from tests.artifacts import golden
 from tests.store.tars import header, tar
 from tests.store.test_store import files, named, packaged

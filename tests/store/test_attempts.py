@@ -12,7 +12,8 @@ import pytest
 from runner.errors import BadModelFile, Conflict
 from runner.registry.reference import Reference
 from runner.store.attempts import ATTEMPTS, Attempts
-from runner.store.store import ModelStore, StoredModel
+from runner.store.store import ModelStore
+from runner.store.stored import StoredModel
 from tests.artifacts import golden
 from tests.models.packaging import package_gguf
 from tests.registry.content import digest_of

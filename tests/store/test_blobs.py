@@ -19,7 +19,8 @@ from runner.models.transfer import push
 from runner.settings import Settings
 from runner.store import blobs
 from runner.store.archive import export_models
-from runner.store.store import ModelStore, StoredModel
+from runner.store.store import ModelStore
+from runner.store.stored import StoredModel
 from tests.artifacts import golden
 from tests.models.packaging import package_gguf
 

@@ -19,7 +19,8 @@ from runner.artifacts.media import Dialect, ModelFormat, Packing
 from runner.errors import BadModelFile, Conflict, DiskFull
 from runner.store import bundles, unpack
 from runner.store.bundle import Bundle
-from runner.store.store import ModelStore, StoredModel
+from runner.store.store import ModelStore
+from runner.store.stored import StoredModel
 from tests.artifacts import golden
 from tests.models.artifacts import Artifact, Part, cncf, docker
 from tests.store.tars import header, packed, tar

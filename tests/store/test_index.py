@@ -14,17 +14,18 @@ import pytest
 from runner.artifacts.artifact import ModelConfig
 from runner.artifacts.media import ModelFormat
 from runner.errors import Conflict
-from runner.store.index import Entry, Index
+from runner.store.index import Index
 from runner.store.lock import StoreLock
 from runner.store.store import ModelStore
+from runner.store.stored import StoredModel
 
 
 def digest(text: str) -> str:
     return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
 
 
-def entry(number: int, *tags: str) -> Entry:
-    return Entry(
+def entry(number: int, *tags: str) -> StoredModel:
+    return StoredModel(
         id=digest(f"model {number}"),
         tags=tags or (f"docker.io/ai/model{number}:latest",),
         files=(digest(f"config {number}"), digest(f"weights {number}")),
@@ -36,7 +37,7 @@ def entry(number: int, *tags: str) -> Entry:
     )
 
 
-def index(root: Path, *entries: Entry) -> Index:
+def index(root: Path, *entries: StoredModel) -> Index:
     lock = StoreLock(root)
     made = Index(root, lock)
     with lock.held():

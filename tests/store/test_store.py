@@ -31,7 +31,8 @@ from runner.registry.reference import Defaults, parse
 from runner.store import index, leftovers
 from runner.store.files import write_whole
 from runner.store.partial import Partials
-from runner.store.store import Addition, ModelStore, Removed, StoredModel, store_of
+from runner.store.store import Addition, ModelStore, Removed, store_of
+from runner.store.stored import StoredModel
 from tests.artifacts import golden
 from tests.models.packaging import package_gguf
 from tests.weights.gguf_bytes import LLAMA, STRING, gguf
