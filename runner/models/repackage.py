@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from runner.artifacts import media
 from runner.artifacts.artifact import Layer, Manifest, ModelConfig, parse_manifest, settle

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from msgspec import structs
+
 from runner.artifacts import media
 from runner.artifacts.artifact import ModelConfig
 from runner.artifacts.media import Dialect, LayerKind
@@ -113,7 +115,7 @@ def _lora(store: ModelStore, order: PackageOrder, path: Path) -> Recipe:
         recipe = _made(order, gguf_config(info), (local_file(LayerKind.LORA, path),))
         stated = base_in_gguf(info)
     annotations = base_annotations(store, order.base, stated)
-    config = replace(recipe.config, base=annotations[media.BASE_NAME])
+    config = structs.replace(recipe.config, base=annotations[media.BASE_NAME])
     return replace(recipe, config=config, annotations=annotations)
 
 
@@ -128,5 +130,5 @@ def _made(
     dialect = Dialect.MODELPACK if order.dialect is PackageFormat.CNCF else natural
     asked = order.context_size is not None or dialect is Dialect.MODELPACK
     if asked:
-        config = replace(config, context_size=order.context_size)
+        config = structs.replace(config, context_size=order.context_size)
     return Recipe(config, files, dialect, created=order.created)

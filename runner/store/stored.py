@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
+from msgspec import structs
+
 from runner.artifacts.artifact import Manifest, ModelConfig
 from runner.artifacts.media import ModelFormat
 from runner.registry.digest import SHORT_ID, hex_of
@@ -28,7 +30,7 @@ class StoredModel:
 
     def listed(self) -> StoredModel:
         """As the index has it."""
-        return replace(self, config=replace(self.config, metadata={}))
+        return replace(self, config=structs.replace(self.config, metadata={}))
 
     def untagged(self, tag: str) -> StoredModel:
         if tag not in self.tags:

@@ -7,6 +7,7 @@ import json
 from dataclasses import replace
 
 import pytest
+from msgspec import structs
 
 from runner.artifacts.artifact import ModelConfig, parse_config, parse_manifest
 from runner.artifacts.artifact_writer import Contents, PackedFile, go_json, write_artifact
@@ -44,7 +45,7 @@ FOLDER = Contents(
     tuple(packed(kind_of_file(path), path, content) for path, content in golden.FOLDER.items()),
     created=golden.CREATED,
 )
-WITHOUT_CONTEXT = replace(FOLDER, config=replace(FOLDER_CONFIG, context_size=None))
+WITHOUT_CONTEXT = replace(FOLDER, config=structs.replace(FOLDER_CONFIG, context_size=None))
 
 
 @pytest.mark.parametrize(
@@ -89,7 +90,7 @@ def test_modelpack_writes_sizes_in_small_letters() -> None:
 def test_annotations_come_last_and_sorted() -> None:
     adapter = replace(
         GGUF,
-        config=replace(GGUF.config, base="ai/base:1"),
+        config=structs.replace(GGUF.config, base="ai/base:1"),
         files=(replace(FILES[0], kind=LayerKind.LORA),),
         annotations={
             "org.opencontainers.image.base.name": "ai/base:1",
@@ -149,7 +150,7 @@ def test_names_tell_what_modelpack_has_no_type_for(kind: LayerKind, name: str, p
 @pytest.mark.parametrize("dialect", [Dialect.DOCKER_V01, Dialect.DOCKER_V02])
 @pytest.mark.parametrize("context_size", [0, -1, 2**31])
 def test_context_sizes_out_of_range(dialect: Dialect, context_size: int) -> None:
-    contents = replace(GGUF, config=replace(GGUF.config, context_size=context_size))
+    contents = replace(GGUF, config=structs.replace(GGUF.config, context_size=context_size))
     with pytest.raises(BadInput, match="out of range"):
         write_artifact(contents, dialect)
 
@@ -158,7 +159,7 @@ def test_context_sizes_out_of_range(dialect: Dialect, context_size: int) -> None
     ("contents", "word"),
     [
         (FOLDER, "context size"),
-        (replace(GGUF, config=replace(gguf_config(INFO), base="x")), "adapters"),
+        (replace(GGUF, config=structs.replace(gguf_config(INFO), base="x")), "adapters"),
         (
             Contents(gguf_config(INFO), (replace(FILES[0], kind=LayerKind.LORA),)),
             "adapters",

@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
 from runner.artifacts.artifact import Manifest, parse_manifest
 from runner.artifacts.media import Dialect, LayerKind, ModelFormat
@@ -457,7 +458,7 @@ def added(store: ModelStore, make: Callable[[], StoredModel]) -> tuple[StoredMod
 def test_another_context_size(store: ModelStore, stored: StoredModel) -> None:
     model, blobs = added(store, lambda: package(store, replace(FROM, context_size=64)))
     assert blobs == 0
-    assert model.config == replace(stored.config, context_size=64)
+    assert model.config == structs.replace(stored.config, context_size=64)
     assert manifest_of(store, model).layers == manifest_of(store, stored).layers
     assert store.get("old").config.context_size == 128
 
