@@ -9,6 +9,7 @@ import typer
 from runner.cli.options import AsJson
 
 if TYPE_CHECKING:
+    from runner.registry.reference import Reference
     from runner.store.store import ModelStore
 
 
@@ -37,12 +38,24 @@ def inspect_model(
     configuration = load()
     store = store_of(configuration)
     found = [
-        inspect_remote(store, store.reference(model), configuration.settings)
+        inspect_remote(store, _named(store, model), configuration.settings)
         if remote
         else _local(store, model)
         for model in models
     ]
     show_json(found if len(found) > 1 else found[0])
+
+
+def _named(store: ModelStore, model: str) -> Reference:
+    """Raises BadReference for an ID, which no registry is asked by."""
+    from runner.errors import BadReference
+    from runner.models.naming import ModelId, read_name
+
+    if isinstance(read_name(model, store.defaults), ModelId):
+        raise BadReference(
+            f"{model} is an ID, which names no registry", hint="give one of the model's names"
+        )
+    return store.reference(model)
 
 
 def _local(store: ModelStore, model: str) -> dict[str, object]:

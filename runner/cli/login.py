@@ -42,7 +42,9 @@ def login(
     from runner.configuration import load
     from runner.errors import BadInput
     from runner.registry.login import login as log_in
+    from runner.registry.reference import parse_registry
 
+    parse_registry(registry)  # before anybody types a password for what is none
     name = username or _asked("Username: ", "-u NAME")
     secret = sys.stdin.readline().rstrip("\r\n") if password_stdin else _secret()
     if not secret:

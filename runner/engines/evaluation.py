@@ -89,6 +89,17 @@ def _model(
     candidate: Candidate, traits: ModelTraits, others: Sequence[Candidate]
 ) -> Iterator[Verdict]:
     about, label = candidate.engine.description, candidate.label
+    if traits.is_adapter:  # what its weights are in does not matter: no engine serves it alone
+        yield Verdict(
+            Code.ADAPTER,
+            False,
+            label,
+            "it is an adapter",
+            "a whole model",
+            "load the model it was made for, which `runner inspect` names as its base; "
+            "`runner configure BASE --lora ADAPTER` adds it there",
+        )
+        return
     is_read = reads_format(candidate, traits)
     found = f"the model is {traits.format}"
     formats = ", ".join(sorted(about.formats))
@@ -106,15 +117,6 @@ def _model(
         )
         if about.architectures:
             yield _architecture(candidate, traits, others)
-    if traits.is_adapter:
-        yield Verdict(
-            Code.ADAPTER,
-            False,
-            label,
-            "it is an adapter",
-            "a whole model",
-            "load the model it was made for: `runner inspect` names it as the base",
-        )
 
 
 def _another_quantization(

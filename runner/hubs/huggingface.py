@@ -43,13 +43,19 @@ def list_files(session: HubSession, repository: str, revision: str = "") -> List
         hub = api(session)
         found = hub.model_info(repository, revision=revision or None)
         if not found.sha:
-            raise ModelNotFound(f"{repository} at {session.name} is empty")
+            raise ModelNotFound(
+                f"{repository} at {session.name} is empty",
+                hint="check the name: nobody has put files there yet",
+            )
         files = []
         for entry in hub.list_repo_tree(repository, recursive=True, revision=found.sha):
             if isinstance(entry, RepoFile):
                 files.append(_file(entry))
             if len(files) > MAX_FILES:
-                raise RegistryError(f"{repository} has more than {MAX_FILES} files")
+                raise RegistryError(
+                    f"{repository} has more than {MAX_FILES} files",
+                    hint="name a repository of one model",
+                )
     return Listing(
         repository=repository,
         page=session.page(repository),
@@ -77,7 +83,9 @@ def asked(session: HubSession, repository: str = "") -> Iterator[None]:
         with opened(session, repository):
             yield
     except HFValidationError as error:
-        raise BadReference(f"{repository!r} is no name at {session.name}") from error
+        raise BadReference(
+            f"{repository!r} is no name at {session.name}", hint="write it as ORGANISATION/NAME"
+        ) from error
     except _UNEXPECTED as error:
         raise RegistryError(
             f"{session.name} does not answer as Hugging Face does",

@@ -41,7 +41,10 @@ def list_files(session: HubSession, repository: str, revision: str = "") -> List
     try:
         blobs = [entry for entry in entries if entry["Type"] == "blob"]
         if len(blobs) > MAX_FILES:
-            raise RegistryError(f"{repository} has more than {MAX_FILES} files")
+            raise RegistryError(
+                f"{repository} has more than {MAX_FILES} files",
+                hint="name a repository of one model",
+            )
         return Listing(
             repository=repository,
             page=session.page(repository),

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from runner.errors import BadInput, RegistryError, RunnerError, ShuttingDown
 from runner.registry.hubnames import HUGGING_FACE
-from runner.registry.reference import Source
+from runner.registry.reference import Source, parse_registry
 
 if TYPE_CHECKING:
     from huggingface_hub import ModelInfo
@@ -65,20 +65,25 @@ def search(
     """At most `limit` models of each place whose names hold `term`.
 
     A place that can't be asked is a note, and an error where it was the only one: RegistryError,
-    RegistryUnauthorized, Unavailable. Raises BadInput, ShuttingDown.
+    RegistryUnauthorized, Unavailable. Raises BadInput, BadReference for what is no registry,
+    ShuttingDown.
     """
     if not 0 < limit <= MAX_RESULTS:
-        raise BadInput(f"a search gives 1 to {MAX_RESULTS} results, not {limit}")
+        raise BadInput(
+            f"a search gives 1 to {MAX_RESULTS} results, not {limit}",
+            hint="give --limit a number between them",
+        )
+    host = parse_registry(registry) if registry else ""
     stop = cancelled or threading.Event()
     places: list[Callable[[], tuple[Found, ...]]] = []
     if source is not SearchSource.REGISTRY:
         places.append(lambda: _at_hugging_face(term, settings, limit, stop))
-    if source is SearchSource.REGISTRY and not registry:
+    if source is SearchSource.REGISTRY and not host:
         raise BadInput(
             "a registry's catalogue needs the registry's name", hint="--registry localhost:5000"
         )
-    if source is not SearchSource.HUGGING_FACE and registry:
-        places.append(lambda: _in_catalogue(term, registry, settings, limit, stop))
+    if source is not SearchSource.HUGGING_FACE and host:
+        places.append(lambda: _in_catalogue(term, host, settings, limit, stop))
     return _asked(places)
 
 

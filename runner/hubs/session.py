@@ -78,7 +78,9 @@ class HubSession:
                 self.http.pause(attempt)
                 continue
             if len(content) > MAX_DOCUMENT:
-                raise RegistryError(f"{self.name} sent a listing that has no end")
+                raise RegistryError(
+                    f"{self.name} sent a listing that has no end", hint="try again later"
+                )
             return response, content
         raise AssertionError("the last attempt returns or raises")
 

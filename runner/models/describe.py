@@ -75,7 +75,10 @@ def gguf_config(info: GgufInfo, context_size: int | None = None) -> ModelConfig:
 def dduf_config(path: Path) -> ModelConfig:
     """A pipeline in one file. Raises BadModelFile where it is none, BadInput."""
     if PIPELINE not in member_names(path):
-        raise BadModelFile(f"{path.name} is no DDUF file: it has no {PIPELINE}")
+        raise BadModelFile(
+            f"{path.name} is no DDUF file: it has no {PIPELINE}",
+            hint="package other archives with what made them, or their folder with --dir",
+        )
     return ModelConfig(
         format=ModelFormat.DDUF,
         architecture="diffusers",

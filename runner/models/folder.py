@@ -57,11 +57,11 @@ def walk(path: Path) -> Folder:
     with explained(path):
         root = Path(os.path.realpath(path, strict=True))
         if not root.is_dir():
-            raise BadInput(f"{path} is not a folder")
+            raise BadInput(f"{path} is not a folder", hint="a GGUF file is packaged with --gguf")
         found = _files(root, _roots(root))
         files = tuple(sorted(found, key=lambda file: file.path.split("/")))
     if not files:
-        raise BadInput(f"{path} holds no files")
+        raise BadInput(f"{path} holds no files", hint="name the folder that holds the weights")
     try:
         check_paths(file.path for file in files)
     except BadModelFile as error:
@@ -86,7 +86,10 @@ def _files(root: Path, allowed: tuple[Path, ...]) -> Iterator[FolderFile]:
                 continue
             count += 1
             if count > MAX_LAYERS:
-                raise BadInput(f"{root} holds more than {MAX_LAYERS} files")
+                raise BadInput(
+                    f"{root} holds more than {MAX_LAYERS} files",
+                    hint="take out what does not belong to the model",
+                )
             yield FolderFile(_checked(name), _size(Path(entry), allowed), kind_of_file(name))
 
 

@@ -107,7 +107,9 @@ def _indexed(folder: Folder, name: str) -> Iterator[str]:
     try:
         index = msgspec.json.decode(content[:MAX_INDEX], type=_Index)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise BadModelFile(f"{path.name} is no index of shards: {error}") from error
+        raise BadModelFile(
+            f"{path.name} is no index of shards: {error}", hint="download or copy it again"
+        ) from error
     inside = PurePosixPath(name).parent
     yield from {str(inside / shard) for shard in index.weight_map.values()}
 

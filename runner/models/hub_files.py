@@ -188,7 +188,10 @@ def _precision(store: ModelStore, repository: Repository, file: HubFile) -> str:
             return parse_gguf(content, file.size).quantization
         except NeedsMore as more:
             if wanted >= min(MAX_HEADER, file.size):
-                raise BadModelFile(f"{file.path} has no end to its header") from more
+                raise BadModelFile(
+                    f"{file.path} has no end to its header",
+                    hint="it is broken where it is kept: name another file or repository",
+                ) from more
             wanted *= 2
         except BadModelFile as error:
             raise BadModelFile(f"{file.path} {error.message}", hint=error.hint) from error

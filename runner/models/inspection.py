@@ -146,9 +146,12 @@ def _config(client: RegistryClient, repository: str, digest: str) -> bytes:
 
     content = read_range(client.blob_source(repository, digest), MAX_CONFIG + 1)
     if len(content) > MAX_CONFIG:
-        raise BadModelFile(f"the config {digest} is larger than a config may be")
+        raise BadModelFile(
+            f"the config {digest} is larger than a config may be",
+            hint="it is no model's: check the name and tag",
+        )
     if digest_of(content) != digest:
-        raise CorruptTransfer(f"the config {digest} came with other bytes")
+        raise CorruptTransfer(f"the config {digest} came with other bytes", hint="try again")
     return content
 
 

@@ -64,13 +64,17 @@ def _is_path(text: str) -> bool:
 
 def _path(text: str) -> Path:
     if "\0" in unquote(text):
-        raise BadReference(f"{text!r} holds a control character")
+        raise BadReference(
+            f"{text!r} holds a control character", hint="write the file's name as `ls` shows it"
+        )
     if text.lower().startswith("file://"):
         return _path_of_url(text)
     try:
         return Path(text).expanduser()
     except RuntimeError as error:
-        raise BadReference(f"no home folder is known for {text!r}") from error
+        raise BadReference(
+            f"no home folder is known for {text!r}", hint="write the whole path"
+        ) from error
 
 
 def _path_of_url(text: str) -> Path:

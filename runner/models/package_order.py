@@ -83,4 +83,7 @@ def check_order(order: PackageOrder) -> None:
             hint="other formats hold their vision part in the weights themselves",
         )
     if order.context_size is not None and not 0 < order.context_size <= MAX_CONTEXT:
-        raise BadInput(f"a context size of {order.context_size} is out of range")
+        raise BadInput(
+            f"a context size of {order.context_size} is out of range",
+            hint="leave it out for what the model was trained with",
+        )

@@ -51,7 +51,7 @@ def local_file(kind: LayerKind, path: Path, name: str = "") -> LocalFile:
     except OSError as error:
         raise explain(error, path) from error
     if not path.is_file():
-        raise BadInput(f"{path} is not a file")
+        raise BadInput(f"{path} is not a file", hint="give the file itself")
     return LocalFile(kind, name or path.name, path, size)
 
 
@@ -63,7 +63,8 @@ def with_extras(recipe: Recipe, order: PackageOrder) -> Recipe:
     if order.mmproj and recipe.config.format is not ModelFormat.GGUF:
         raise BadInput(
             f"a projector (--mmproj) belongs to a GGUF model, this one is"
-            f" {recipe.config.format.value}"
+            f" {recipe.config.format.value}",
+            hint="leave --mmproj out: such models bring their own",
         )
     kept = tuple(file for file in recipe.files if not _is_replaced(file, order))
     names = [file.name for file in kept]
@@ -82,11 +83,17 @@ def is_projector(info: GgufInfo) -> bool:
 
 
 def expanded(path: Path) -> Path:
-    """`~` is the user's folder also where no shell has said so."""
+    """`~` is the user's folder also where no shell has said so. Raises BadInput for a pipe, which
+    could be read once only, and a device."""
     try:
-        return path.expanduser()
+        found = path.expanduser()
     except RuntimeError as error:
-        raise BadInput(f"no home folder is known for {path}") from error
+        raise BadInput(f"no home folder is known for {path}", hint="write it out") from error
+    if found.exists() and not found.is_file() and not found.is_dir():
+        raise BadInput(
+            f"{path} is neither a file nor a folder", hint="save what it gives to a file first"
+        )
+    return found
 
 
 def free_name(name: str, taken: Iterable[str]) -> str:
@@ -134,7 +141,10 @@ def _template_file(path: Path, name: str) -> LocalFile:
 def _text_file(kind: LayerKind, path: Path, name: str = "") -> LocalFile:
     file = local_file(kind, path, name)
     if file.size > MAX_TEXT_FILE:
-        raise BadInput(f"{path} is larger than {MAX_TEXT_FILE // 1024 // 1024} MiB")
+        raise BadInput(
+            f"{path} is larger than {MAX_TEXT_FILE // 1024 // 1024} MiB",
+            hint="a licence or template is a short text: check which file it is",
+        )
     return file
 
 

@@ -92,7 +92,10 @@ def _document(file: Path) -> Mapping[str, Json]:
         return {}
     with explained(file):
         if file.stat().st_size > MAX_JSON:
-            raise BadModelFile(f"{file.name} is larger than {MAX_JSON // 1024 // 1024} MiB")
+            raise BadModelFile(
+                f"{file.name} is larger than {MAX_JSON // 1024 // 1024} MiB",
+                hint="no engine reads such a one: package the model anew",
+            )
         return json_object(file.read_bytes(), MAX_JSON, file.name)
 
 

@@ -147,7 +147,10 @@ class _Pull:
     def run(self) -> StoredModel:
         size = self._manifest.config.size
         if size > MAX_CONFIG:
-            raise BadModelFile(f"the model's config has {size} bytes, which is too many")
+            raise BadModelFile(
+                f"the model's config has {size} bytes, which is too many",
+                hint="it is no model's: check the name and tag",
+            )
         self._store.blobs.sweep()
         self._store.downloads.require_space(self._wanted(self._manifest.blobs))
         model, fetched = self._entered()

@@ -89,7 +89,10 @@ class RegistryClient:
             response, lambda: read_capped(response, MAX_MANIFEST + 1, self._session.http.go_on)
         )
         if len(content) > MAX_MANIFEST:
-            raise RegistryError(f"the manifest of {reference.short} is larger than 4 MiB")
+            raise RegistryError(
+                f"the manifest of {reference.short} is larger than 4 MiB",
+                hint="it is no model's: check the name and tag",
+            )
         media_type = _media_type(response)
         if media_type == "text/html" or content.lstrip()[:1] == b"<":
             raise RegistryError(
@@ -135,7 +138,9 @@ class RegistryClient:
             digest = digest_of(content)
             announced = response.headers.get("Docker-Content-Digest", digest)
         if announced != digest:
-            raise CorruptTransfer(f"{self.registry} kept {announced} instead of {digest}")
+            raise CorruptTransfer(
+                f"{self.registry} kept {announced} instead of {digest}", hint="push it again"
+            )
         return digest
 
     def check_login(self) -> None:

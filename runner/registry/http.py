@@ -32,6 +32,10 @@ MAX_REDIRECTS = 5
 MAX_RETRY_AFTER = 60.0
 BLOCK = 1024 * 1024
 RETRIED_STATUSES = frozenset({408, 429, 500, 502, 503, 504})
+_NEXT = {
+    404: "check the name: nothing is there",
+    **dict.fromkeys(RETRIED_STATUSES, "try again later"),
+}
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 
@@ -162,7 +166,9 @@ class Http:
                 return response
             response.close()
             url = self.checked(joined(url, target))
-        raise RegistryError(f"{self.name} redirects in circles")
+        raise RegistryError(
+            f"{self.name} redirects in circles", hint="check its address, or tell whoever runs it"
+        )
 
     def send(
         self,
@@ -213,7 +219,7 @@ class Http:
         later = f" (it asks to wait {delay:.0f} s)" if delay else ""
         return RegistryError(
             f"{self.name} answered {status} when {doing}{later}{_explanation(detail)}",
-            hint="try again later" if status in RETRIED_STATUSES else "",
+            hint=_NEXT.get(status, ""),
         )
 
     def is_own(self, url: str | None) -> bool:
@@ -248,7 +254,10 @@ class Http:
         except ValueError:
             is_address = False
         if not is_address or parts.scheme not in allowed:
-            raise RegistryError(f"{self.name} redirects to {url[:200]!r}, which is refused")
+            raise RegistryError(
+                f"{self.name} redirects to {url[:200]!r}, which is refused",
+                hint="tell whoever runs it: what was asked for in TLS must stay in TLS",
+            )
         return url
 
 

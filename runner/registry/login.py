@@ -37,9 +37,14 @@ def login(registry: str, username: str, secret: str, settings: Settings) -> None
     """
     host = parse_registry(registry)
     if not username or not secret:
-        raise BadInput("a login needs a user name and a password or token")
+        raise BadInput(
+            "a login needs a user name and a password or token",
+            hint="give -u NAME, and the password with --password-stdin",
+        )
     if ":" in username:
-        raise BadInput("a user name holds no colon")
+        raise BadInput(
+            "a user name holds no colon", hint="give the name alone; the password is asked for"
+        )
     file = docker_file()
     document = _read(file)
     _check(host, Credentials(username, secret), settings)

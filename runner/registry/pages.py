@@ -37,8 +37,14 @@ def names_in(
             return
         following = urljoin(following, target)
         if not session.http.is_own(following):
-            raise RegistryError(f"{session.registry} continues its list at another host")
-    raise RegistryError(f"{session.registry} lists names without an end")
+            raise RegistryError(
+                f"{session.registry} continues its list at another host",
+                hint="name the model itself: runner inspect --remote NAME",
+            )
+    raise RegistryError(
+        f"{session.registry} lists names without an end",
+        hint="name the model itself: runner inspect --remote NAME",
+    )
 
 
 def _texts(session: RegistrySession, response: requests.Response, key: str) -> list[str]:
@@ -48,4 +54,7 @@ def _texts(session: RegistrySession, response: requests.Response, key: str) -> l
         found = json.loads(read_capped(response, MAX_BODY))[key]
         return [name for name in found or () if isinstance(name, str)]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise RegistryError(f"{session.registry} answered with no list of {key}") from error
+        raise RegistryError(
+            f"{session.registry} answered with no list of {key}",
+            hint="it may keep none: name the model itself, runner inspect --remote NAME",
+        ) from error

@@ -282,7 +282,7 @@ def _checked_host(host: str, text: str) -> str:
         raise BadReference(f"{host!r} is not a registry host in {text!r}", hint=_NAME_HINT)
     port = match["port"]
     if port is not None and not (len(port) <= 5 and 0 < int(port) < 65536):  # noqa: PLR2004
-        raise BadReference(f"{port} is not a port in {text!r}")
+        raise BadReference(f"{port} is not a port in {text!r}", hint="ports are 1 to 65535")
     return DOCKER_HUB if host in _HUB_ALIASES else host
 
 
@@ -307,4 +307,7 @@ def _check_revision(revision: str, text: str) -> None:
 
 def _check_length(registry: str, path: str, text: str) -> None:
     if len(registry) + 1 + len(path) > MAX_NAME:
-        raise BadReference(f"the name is longer than {MAX_NAME} characters: {text[:40]}…")
+        raise BadReference(
+            f"the name is longer than {MAX_NAME} characters: {text[:40]}…",
+            hint="give it a shorter one",
+        )

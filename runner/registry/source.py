@@ -168,7 +168,10 @@ class _HttpBody:
 def _whole(response: requests.Response) -> tuple[int, int | None]:
     """Raises RegistryError where something else than a blob comes."""
     if response.headers.get("Content-Encoding", "identity") != "identity":
-        raise RegistryError("a blob came in another encoding than was asked for")
+        raise RegistryError(
+            "a blob came in another encoding than was asked for",
+            hint="a proxy between may change what it sends: ask for the registry without it",
+        )
     if response.headers.get("Content-Type", "").startswith("text/html"):
         raise RegistryError(
             "a web page came instead of a blob",
@@ -182,7 +185,10 @@ def _range(response: requests.Response, asked: int) -> tuple[int, int | None]:
     """Where a partial body begins, and the blob's size; raises RegistryError for another range."""
     match = _RANGE.fullmatch(response.headers.get("Content-Range", "").strip())
     if not match or int(match[1]) != asked:
-        raise RegistryError("another range of a blob came than was asked for")
+        raise RegistryError(
+            "another range of a blob came than was asked for",
+            hint="a proxy between may change what it sends: ask for the registry without it",
+        )
     return asked, None if match[3] == "*" else int(match[3])
 
 

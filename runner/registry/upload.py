@@ -115,14 +115,20 @@ class Upload:
         with self._request("POST", self._uploads_url) as response:
             self._session.raise_for(response, "asked for an upload", self._repository)
             if response.status_code != _ACCEPTED:
-                raise RegistryError(f"{self._registry} opened no upload for {self._repository}")
+                raise RegistryError(
+                    f"{self._registry} opened no upload for {self._repository}",
+                    hint="check that it is a registry, and that it takes pushes",
+                )
             self._begin(response)
 
     def _begin(self, response: requests.Response) -> None:
         self._offset = 0
         self._move(response)
         if not self._location:
-            raise RegistryError(f"{self._registry} did not say where to upload to")
+            raise RegistryError(
+                f"{self._registry} did not say where to upload to",
+                hint="check that it is a registry, and that it takes pushes",
+            )
         least = response.headers.get("OCI-Chunk-Min-Length", "")
         if least.isdecimal() and int(least):
             self._least = int(least)
@@ -152,12 +158,14 @@ class Upload:
         if offset > end:
             raise RegistryError(
                 f"{self._registry} says that it has {offset} bytes of {self._digest}, of which"
-                f" it was sent {end}"
+                f" it was sent {end}",
+                hint="push it again",
             )
         if offset <= self._offset:
             raise _Interrupted(
                 RegistryError(
-                    f"{self._registry} keeps nothing of what it is sent for {self._digest}"
+                    f"{self._registry} keeps nothing of what it is sent for {self._digest}",
+                    hint="tell whoever runs it: its disk may be full",
                 )
             )
         return offset
@@ -181,7 +189,10 @@ class Upload:
                 return False
             self._check(response)
             if response.status_code != _CREATED:
-                raise RegistryError(f"{self._registry} did not keep {self._digest}")
+                raise RegistryError(
+                    f"{self._registry} did not keep {self._digest}",
+                    hint="push it again; if that does not help, its disk may be full",
+                )
         return True
 
     def _resumed(self) -> bool:
@@ -283,7 +294,10 @@ class _Part:
         left = self._length - self._position
         content = self._file.read(min(left, BLOCK if size < 0 else size, BLOCK))
         if left and not content:
-            raise CorruptTransfer("the file became shorter while it was sent")
+            raise CorruptTransfer(
+                "the file became shorter while it was sent",
+                hint="`runner check` finds files that were changed",
+            )
         self._position += len(content)
         self._report(self._start + self._position)
         return content

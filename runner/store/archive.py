@@ -316,7 +316,10 @@ def _addition(
             hint=error.hint or "choose the models in it by name",
         ) from error
     if manifest.config.size > MAX_CONFIG:
-        raise BadModelFile(f"the config {manifest.config.digest} is larger than a config may be")
+        raise BadModelFile(
+            f"the config {manifest.config.digest} is larger than a config may be",
+            hint="it is no model's: export it again where it comes from",
+        )
     for blob in manifest.blobs:
         layout.bring(blob.digest, blob.size)
     named = (reference,) if reference else _references(store, found)

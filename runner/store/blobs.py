@@ -182,7 +182,7 @@ class Blobs:
         """
         with explained(source), source.open("rb", buffering=0) as original:
             if not source.is_file():
-                raise BadInput(f"{source} is not a file")
+                raise BadInput(f"{source} is not a file", hint="give the file itself")
             add = self._add_link if link else self._add_copy
             return add(source, original, report)
 

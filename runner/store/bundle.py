@@ -181,7 +181,10 @@ def _model_file(
             return name, kind
     if untold:
         return max(untold, key=lambda name: untold[name]), wanted
-    raise BadModelFile("the model's archives hold no weights")
+    raise BadModelFile(
+        "the model's archives hold no weights",
+        hint="the model was packaged wrongly: package its files again",
+    )
 
 
 def _format(kind: LayerKind, stated: ModelFormat) -> ModelFormat:

@@ -23,7 +23,10 @@ class Manifests:
         try:
             return self._path(model_id).read_bytes()
         except FileNotFoundError as error:
-            raise ModelNotFound(f"the manifest {model_id} is not in the store") from error
+            raise ModelNotFound(
+                f"the manifest {model_id} is not in the store",
+                hint="runner check --repair puts the list of models right",
+            ) from error
 
     def write(self, manifest: bytes) -> str:
         """Keeps a manifest; returns its digest. To be called while the lock is held."""

@@ -267,7 +267,10 @@ def _present(blobs: Blobs, digest: str, size: int | None) -> int:
     if found is None:
         raise _removed(digest)
     if size is not None and found != size:
-        raise CorruptTransfer(f"{digest} has {found} bytes, {size} were announced")
+        raise CorruptTransfer(
+            f"{digest} has {found} bytes, {size} were announced",
+            hint="write or copy the archive again",
+        )
     return found
 
 

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from runner.store.downloads import Downloads
     from runner.store.leftovers import Pruned
 
+_FILES = (".gguf", ".safetensors")
 SETTINGS = frozenset({"models_path", "default_organisation", "default_tag"})
 
 
@@ -181,7 +182,9 @@ class ModelStore:
         """Gives a model one more name, taking it from whichever model had it."""
         tag = _tag_of(reference)
         if not tag:
-            raise BadReference(f"{reference.long} names a digest, not a tag")
+            raise BadReference(
+                f"{reference.long} names a digest, not a tag", hint="give it a name with a tag"
+            )
         with self.lock.held():
             entries = {entry.id: entry for entry in self.index.entries()}
             entry = _name(entries, self._find(name), [tag])
@@ -307,6 +310,8 @@ class ModelStore:
         near = near_names(reference, (from_long(tag, self.defaults) for tag in there))
         hint = f"did you mean {' or '.join(near)}? Else: " if near else ""
         hint += "`runner ls` lists the models here"
+        if reference.repository.endswith(_FILES):
+            hint += ", and `runner package --gguf FILE NAME` makes a file one of them"
         return ModelNotFound(f"{reference.short} is not in the model store", hint=hint)
 
     def _read_config(self, model_id: str) -> tuple[ModelConfig, int]:

@@ -70,7 +70,10 @@ class Tree:
 
 
 def _taken(name: str) -> BadModelFile:
-    return BadModelFile(f"two of the model's files want the name {name[:200]!r}")
+    return BadModelFile(
+        f"two of the model's files want the name {name[:200]!r}",
+        hint="the model was packaged wrongly: package its files again",
+    )
 
 
 def _write_all(target: BinaryIO, content: bytes) -> None:

@@ -147,24 +147,28 @@ def parse_gguf(content: bytes, file_size: int) -> GgufInfo:
     return GgufInfo(header.version, header.metadata, header.tensors, start, file_size)
 
 
-def kv_bytes(info: GgufInfo, context_size: int) -> int:
+def kv_bytes(info: GgufInfo, context_size: int) -> int | None:
     """Bytes of an f16 key and value cache for `context_size` tokens, over all layers.
 
-    An upper bound for models with sliding windows. Raises BadModelFile where the header does
-    not say enough.
+    An upper bound for models with sliding windows. None where the header does not say enough, as
+    an adapter's does not.
     """
     layers = info.block_count
     if layers is None or layers > MAX_LAYERS:
-        raise BadModelFile(f"the header does not say a usable {info.architecture}.block_count")
+        return None
     heads = info.numbers("attention.head_count", layers)
     if heads is None:
         if any(key.startswith(f"{info.architecture}.ssm.") for key in info.metadata):
             return 0  # a purely recurrent model keeps no keys and values
-        raise BadModelFile(f"the header does not say {info.architecture}.attention.head_count")
+        return None
     kv_heads = info.numbers("attention.head_count_kv", layers) or heads
     key, value = info.number("attention.key_length"), info.number("attention.value_length")
-    head_size = _head_size(info, heads) if key is None or value is None else 0
-    per_head = (head_size if key is None else key) + (head_size if value is None else value)
+    if key is None or value is None:
+        head_size = _head_size(info, heads)
+        if head_size is None:
+            return None
+        key, value = head_size if key is None else key, head_size if value is None else value
+    per_head = key + value
     return sum(kv_heads) * per_head * F16_BYTES * context_size
 
 
@@ -174,10 +178,10 @@ def _whole(value: Value | None) -> int | None:
     return value
 
 
-def _head_size(info: GgufInfo, heads: tuple[int, ...]) -> int:
+def _head_size(info: GgufInfo, heads: tuple[int, ...]) -> int | None:
     width, most = info.number("embedding_length"), max(heads, default=0)
     if width is None:
-        raise BadModelFile(f"the header does not say {info.architecture}.embedding_length")
+        return None
     return width // most if most else 0
 
 

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 from typer.core import TyperGroup
 
@@ -34,6 +39,18 @@ def test_other_arguments_get_all(arguments: list[str]) -> None:
     found = program(arguments)
     assert set(found.commands) == {*NAMES, *ALIASES, *GROUPS}
     assert "install_completion" in {parameter.name for parameter in found.params}
+
+
+def test_a_shell_is_told_the_commands() -> None:
+    asked = {"_RUNNER_COMPLETE": "complete_bash", "COMP_WORDS": "runner in", "COMP_CWORD": "1"}
+    done = subprocess.run(
+        [Path(sys.executable).with_name("runner")],
+        env={**os.environ, **asked},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.split() == ["inspect", "install-runner"]
 
 
 def test_the_nearest_command_is_named() -> None:

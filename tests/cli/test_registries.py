@@ -45,6 +45,18 @@ def logged_in(docker_config: Path) -> list[str]:
     return list(json.loads(docker_config.read_text()).get("auths", {}))
 
 
+def test_what_is_no_registry_is_told_before_a_password_is_asked_for(docker_config: Path) -> None:
+    done = runner("login", "hf.co")
+    assert "hf.co is a model hub, not a registry. Next: set HF_TOKEN" in done.stderr
+    assert not docker_config.exists()
+
+
+def test_an_id_names_no_registry(home: Path) -> None:
+    done = runner("inspect", "--remote", "c66b41d8a5f7")
+    assert "c66b41d8a5f7 is an ID, which names no registry. Next: give one of" in done.stderr
+    assert home.is_dir()
+
+
 def test_login_asks_the_registry_first(server: Registry, docker_config: Path) -> None:
     refused = log_in(server, "wrong")
     assert refused.returncode == 9

@@ -10,6 +10,7 @@ from pathlib import Path
 from runner.demo import gguf_path, huggingface_path
 from runner.models.package_order import PackageFormat, PackageOrder
 from runner.registry.reference import parse
+from tests.weights.gguf_bytes import STRING, U32, Typed, gguf
 
 QUANTIZED: Mapping[str, Mapping[str, object]] = {
     "awq": {"quantization_config": {"quant_method": "awq", "bits": 4}},
@@ -23,7 +24,12 @@ QUANTIZED: Mapping[str, Mapping[str, object]] = {
 
 def orders(folder: Path) -> Mapping[str, PackageOrder]:
     """By kind; files that are not the demo model's own are made in the folder."""
+    adapter, painter = folder / "adapter.gguf", folder / "painter.gguf"
+    adapter.write_bytes(gguf({**_headless("llama"), "general.type": (STRING, "adapter")}))
+    painter.write_bytes(gguf(_headless("flux")))
     return {
+        "adapter": PackageOrder(parse("a/adapter"), lora=adapter, base="ai/base"),
+        "painter": PackageOrder(parse("a/painter"), gguf=painter),
         "gguf": PackageOrder(parse("a/gguf"), gguf=gguf_path()),
         "safetensors": PackageOrder(parse("a/st"), safetensors=huggingface_path()),
         "modelpack": PackageOrder(
@@ -34,6 +40,11 @@ def orders(folder: Path) -> Mapping[str, PackageOrder]:
             for name, change in QUANTIZED.items()
         },
     }
+
+
+def _headless(architecture: str) -> Mapping[str, Typed]:
+    """A header without what a language model's cache is counted from."""
+    return {"general.architecture": (STRING, architecture), "general.file_type": (U32, 1)}
 
 
 def _with(folder: Path, change: Mapping[str, object]) -> Path:

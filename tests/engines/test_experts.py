@@ -81,6 +81,8 @@ def _decided_on(shipped: Engines, traits: ModelTraits, facts: HostFacts) -> Deci
         ("mac", "gptq3", None),
         ("mac", "gptq4", None),
         ("mac", "fp8", None),
+        ("cpu", "adapter", None),
+        ("cpu", "painter", None),
         ("cpu", "gguf", "llama.cpp/cpu"),
         ("cpu", "safetensors", "vllm/cpu"),
         ("cpu", "modelpack", "vllm/cpu"),
@@ -146,6 +148,8 @@ def test_reasons_are_those_that_an_expert_names(
         ]
         return {verdict.code for verdict in one.against} - {Code.INSTALLED}
 
+    assert against("adapter", "cpu", "llama.cpp/cpu") == {Code.ADAPTER}
+    assert against("painter", "cpu", "llama.cpp/cpu") == {Code.ARCHITECTURE}
     assert against("mlx", "nvidia", "vllm/cuda") == {Code.QUANTIZATION}
     assert against("gptq3", "nvidia", "vllm/cuda") == {Code.QUANTIZATION}
     assert against("gptq4", "mac", "mlx-lm/metal") == {Code.QUANTIZATION}

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from runner.errors import BadInput, RegistryError, ShuttingDown
+from runner.errors import BadInput, BadReference, RegistryError, ShuttingDown
 from runner.hubs.search import Found, SearchSource, search
 from runner.settings import Settings
 from tests.hubs.server import Hub
@@ -76,6 +76,14 @@ def test_a_catalogue_gives_names_with_tags(settings: Settings, registry: Registr
     assert names(found) == [f"{registry.address}/team/small", f"{registry.address}/team/smaller:2"]
     one = search("", settings, source=SearchSource.REGISTRY, registry=registry.address, limit=1)
     assert names(one.found) == [f"{registry.address}/other/x"]
+
+
+def test_a_registry_may_be_named_by_its_address(settings: Settings, registry: Registry) -> None:
+    named = f"http://{registry.address}/"
+    found = search("smaller", settings, source=SearchSource.REGISTRY, registry=named).found
+    assert names(found) == [f"{registry.address}/team/smaller:2"]
+    with pytest.raises(BadReference, match="model hub"):
+        search("smaller", settings, registry="hf.co")
 
 
 def test_a_name_without_a_tag_means_the_default_one(registry: Registry) -> None:

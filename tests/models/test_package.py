@@ -12,6 +12,7 @@ import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from msgspec import structs
@@ -155,6 +156,16 @@ def test_a_projector_and_a_template_must_be_such(store: ModelStore, source: Path
     with pytest.raises(BadInput, match="not text in UTF-8") as caught:
         package(store, replace(order, chat_template=bytes_only))
     assert "--chat-template" in caught.value.hint
+
+
+@pytest.mark.parametrize("what", ["gguf", "lora", "dduf", "safetensors", "folder"])
+def test_a_pipe_is_refused(store: ModelStore, tmp_path: Path, what: str) -> None:
+    """Nobody writes to it: reading it would wait for ever."""
+    os.mkfifo(tmp_path / "pipe")
+    given: dict[str, Any] = {what: tmp_path / "pipe"}
+    with pytest.raises(BadInput, match="neither a file nor a folder") as caught:
+        package(store, replace(ORDER, **given))
+    assert "save what it gives" in caught.value.hint
 
 
 def test_weights_and_a_projector_of_one_name(store: ModelStore, source: Path) -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from runner.errors import BadReference
-from runner.registry.reference import Defaults, Source, defaults_of, from_long, parse
+from runner.registry.reference import Defaults, Source, defaults_of, from_long, parse, short_of
 from runner.settings import Settings
 
 DIGEST = "sha256:" + "0123456789abcdef" * 4
@@ -222,6 +222,7 @@ def test_every_reference_of_the_grammar_is_read(
     assert parse(reference.long, others) == reference == from_long(reference.long)
     for spelling in reference.spellings:
         assert parse(spelling, defaults) == reference
+    assert short_of(reference.long, defaults) == reference.short
     assert reference.tag or reference.digest
     assert len(reference.short) <= len(reference.long)
 
