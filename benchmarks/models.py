@@ -2,7 +2,7 @@
 
 Whole commands in alternating pairs, the disk synced before each and counted after it; a fresh
 repository for every push, nothing of the model in the store before every pull. Needs `oras` and
-`docker-registry`, 12 GiB of disk and ten minutes, part of them rests in which the disk catches up.
+`docker-registry`, 12 GiB of disk and a quarter of an hour, part of it rests for the disk.
 Writes benchmarks/results/models.md.
 """
 

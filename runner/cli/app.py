@@ -22,6 +22,8 @@ INTERRUPTED = 130
 CLOSED_PIPE = 141
 """As a shell tells of programs that SIGPIPE ended: nobody reads on, the output is not whole."""
 
+GROUPS_HEADING = "Engines and the daemon"
+
 COMMANDS: dict[str, dict[str, str]] = {
     "Models": {
         "run": "run_model:run_model",
@@ -52,7 +54,7 @@ COMMANDS: dict[str, dict[str, str]] = {
         "login": "login:login",
         "logout": "login:logout",
     },
-    "Engines and the daemon": {
+    GROUPS_HEADING: {
         "status": "status:status",
         "logs": "logs:logs",
         "install-runner": "install_runner:install_runner",
@@ -68,7 +70,6 @@ COMMANDS: dict[str, dict[str, str]] = {
 and the function in it. One that is named is imported alone, which a person notices."""
 
 GROUPS = {"engines": "engines:app", "config": "config:app"}
-GROUPS_HEADING = "Engines and the daemon"
 
 CLASSES = {"configure": "option_flags:OptionsCommand"}
 """Commands with more to them than their function's parameters."""

@@ -49,9 +49,9 @@ def inspect_model(
 def _named(store: ModelStore, model: str) -> Reference:
     """Raises BadReference for an ID, which no registry is asked by."""
     from runner.errors import BadReference
-    from runner.models.naming import ModelId, read_name
+    from runner.models.naming import model_id
 
-    if isinstance(read_name(model, store.defaults), ModelId):
+    if model_id(model):
         raise BadReference(
             f"{model} is an ID, which names no registry", hint="give one of the model's names"
         )
@@ -62,11 +62,11 @@ def _local(store: ModelStore, model: str) -> dict[str, object]:
     """Raises ModelNotFound with what helps here: a pull, or a question to the registry."""
     from runner.errors import ModelNotFound
     from runner.models.inspection import inspect_local
-    from runner.models.naming import ModelId, read_name
+    from runner.models.naming import model_id
 
     try:
         return inspect_local(store, model)
     except ModelNotFound as error:
-        if not isinstance(read_name(model, store.defaults), ModelId):
+        if not model_id(model):
             error.hint += f"; `runner pull {model}` fetches it, --remote asks its registry"
         raise

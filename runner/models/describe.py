@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from msgspec.structs import replace
+from msgspec import structs
 
 from runner.artifacts.artifact import ModelConfig
 from runner.artifacts.documents import Json, json_object, text_of
@@ -97,10 +97,10 @@ def folder_config(folder: Folder) -> ModelConfig:
     model_format = told_format(folder)
     pickles = _has_pickles(folder)
     if model_format is ModelFormat.GGUF:
-        return replace(gguf_config(gguf_model(folder).info), pickles=pickles)
+        return structs.replace(gguf_config(gguf_model(folder).info), pickles=pickles)
     if model_format is ModelFormat.DDUF:
         (file,) = folder.of(LayerKind.DDUF)[:1]
-        return replace(dduf_config(folder.source(file)), pickles=pickles)
+        return structs.replace(dduf_config(folder.source(file)), pickles=pickles)
     stated = read_transformers_config(_document(folder, _CONFIG))
     weights = read_weights(folder, model_format, stated.bits)
     return ModelConfig(

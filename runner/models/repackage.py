@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from msgspec.structs import replace
+from msgspec import structs
 
 from runner.artifacts import media
 from runner.artifacts.artifact import Layer, Manifest, ModelConfig, parse_manifest, settle
@@ -47,7 +47,7 @@ def stored_recipe(store: ModelStore, order: PackageOrder) -> Recipe:
     context_size = config.context_size if has_room else None
     annotations = {k: v for k, v in manifest.annotations.items() if k != media.PICKLES}
     return Recipe(
-        config=replace(config, context_size=order.context_size or context_size),
+        config=structs.replace(config, context_size=order.context_size or context_size),
         files=tuple(_files(manifest, config.format, dialect)),
         dialect=dialect,
         annotations=annotations,
@@ -96,7 +96,7 @@ def _config(
         config = dduf_config(bundle.model_file)
     else:
         config = folder_config(walk(bundle.folder))
-    return replace(config, base=model.config.base, pickles=bundle.pickles or config.pickles)
+    return structs.replace(config, base=model.config.base, pickles=bundle.pickles or config.pickles)
 
 
 def _files(manifest: Manifest, model_format: ModelFormat, dialect: Dialect) -> Iterator[PackedFile]:

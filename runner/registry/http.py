@@ -256,7 +256,7 @@ class Http:
         if not is_address or parts.scheme not in allowed:
             raise RegistryError(
                 f"{self.name} redirects to {url[:200]!r}, which is refused",
-                hint="tell whoever runs it: what was asked for in TLS must stay in TLS",
+                hint="tell whoever runs it: what is asked for under TLS must stay there",
             )
         return url
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 PAGE = 1000
 MAX_PAGES = 10_000
 MAX_BODY = 4 * 1024 * 1024
+_NAME_IT = "name the model itself: runner inspect --remote NAME"
 
 
 def names_in(
@@ -39,11 +40,11 @@ def names_in(
         if not session.http.is_own(following):
             raise RegistryError(
                 f"{session.registry} continues its list at another host",
-                hint="name the model itself: runner inspect --remote NAME",
+                hint=_NAME_IT,
             )
     raise RegistryError(
         f"{session.registry} lists names without an end",
-        hint="name the model itself: runner inspect --remote NAME",
+        hint=_NAME_IT,
     )
 
 

@@ -180,11 +180,9 @@ def _split_long(text: str) -> tuple[str, str, str, str]:
 
 
 def _shortened(registry: str, repository: str, tag: str, at: str, defaults: Defaults) -> str:
-    name = _short_name(registry, repository, defaults)
     implied = DEFAULT_TAG if hub_of(registry) else defaults.tag
-    if tag != implied or at.startswith(PREFIX):
-        name = f"{name}:{tag}" if tag else name
-    return f"{name}@{at}" if at else name
+    shown = "" if tag == implied and not at.startswith(PREFIX) else tag
+    return _short_name(registry, repository, defaults) + _suffix(shown, at)
 
 
 def _short_name(registry: str, repository: str, defaults: Defaults) -> str:

@@ -19,6 +19,7 @@ _OK, _PARTIAL = 200, 206
 ATTEMPTS = 5
 """At a small range."""
 _RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
+_CHANGED = "a proxy between may change what it sends: ask for the registry without it"
 
 
 class Interrupted(Exception):
@@ -170,7 +171,7 @@ def _whole(response: requests.Response) -> tuple[int, int | None]:
     if response.headers.get("Content-Encoding", "identity") != "identity":
         raise RegistryError(
             "a blob came in another encoding than was asked for",
-            hint="a proxy between may change what it sends: ask for the registry without it",
+            hint=_CHANGED,
         )
     if response.headers.get("Content-Type", "").startswith("text/html"):
         raise RegistryError(
@@ -187,7 +188,7 @@ def _range(response: requests.Response, asked: int) -> tuple[int, int | None]:
     if not match or int(match[1]) != asked:
         raise RegistryError(
             "another range of a blob came than was asked for",
-            hint="a proxy between may change what it sends: ask for the registry without it",
+            hint=_CHANGED,
         )
     return asked, None if match[3] == "*" else int(match[3])
 

@@ -31,6 +31,7 @@ _CREATED, _ACCEPTED, _NO_CONTENT = 201, 202, 204
 _BAD, _TOO_LARGE, _OTHER_RANGE = 400, 413, 416
 _WANTS_CHUNKS = frozenset({404, 405, 411, _TOO_LARGE, 415, 501})
 _RANGE = re.compile(r"(?:bytes=)?0-(\d+)")
+_NO_UPLOADS = "check that it is a registry, and that it takes pushes"
 
 Report = Callable[[int], None]
 """Told how many bytes of a blob have passed so far; fewer than before where some got lost."""
@@ -117,7 +118,7 @@ class Upload:
             if response.status_code != _ACCEPTED:
                 raise RegistryError(
                     f"{self._registry} opened no upload for {self._repository}",
-                    hint="check that it is a registry, and that it takes pushes",
+                    hint=_NO_UPLOADS,
                 )
             self._begin(response)
 
@@ -127,7 +128,7 @@ class Upload:
         if not self._location:
             raise RegistryError(
                 f"{self._registry} did not say where to upload to",
-                hint="check that it is a registry, and that it takes pushes",
+                hint=_NO_UPLOADS,
             )
         least = response.headers.get("OCI-Chunk-Min-Length", "")
         if least.isdecimal() and int(least):

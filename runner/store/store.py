@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from runner.store.downloads import Downloads
     from runner.store.leftovers import Pruned
 
-_FILES = (".gguf", ".safetensors")
 SETTINGS = frozenset({"models_path", "default_organisation", "default_tag"})
 
 
@@ -310,7 +309,7 @@ class ModelStore:
         near = near_names(reference, (from_long(tag, self.defaults) for tag in there))
         hint = f"did you mean {' or '.join(near)}? Else: " if near else ""
         hint += "`runner ls` lists the models here"
-        if reference.repository.endswith(_FILES):
+        if reference.repository.endswith(".gguf"):
             hint += ", and `runner package --gguf FILE NAME` makes a file one of them"
         return ModelNotFound(f"{reference.short} is not in the model store", hint=hint)
 
